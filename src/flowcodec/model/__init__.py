@@ -1,0 +1,1 @@
+"""The model ring: the runtime's mathematics in PyTorch, trainable."""

@@ -1,0 +1,121 @@
+"""The whole trainable codec: flow, noise channel, flow prior, restoration."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowcodec.errors import InputError
+from flowcodec.model.channel import Channel
+from flowcodec.model.coupling import contrast_planes, local_contrast
+from flowcodec.model.density import ScaleMixture
+from flowcodec.model.flow import MultiscaleFlow, condition_planes, detail_mask, pad_even, steps_of
+from flowcodec.model.networks import Arithmetic, straight_through
+from flowcodec.model.prior import LevelPrior, two_ranges
+from flowcodec.model.restoration import Restoration
+from flowcodec.runtime.context import CARRIED_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, level_group
+from flowcodec.runtime.flow import level_shapes
+from flowcodec.runtime.step import log2_step
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the networks; entries of a tuple are for level 1, level 2 and all coarser levels."""
+
+    widths: tuple[int, int, int] = (40, 64, 64)
+    blocks: tuple[int, int, int] = (3, 3, 3)
+    coupling_width: int = 16
+    restoration_width: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "blocks"):
+            values = getattr(self, name)
+            if len(values) != LEVEL_GROUPS or min(values) < 1:
+                raise InputError(f"model.{name}: expected {LEVEL_GROUPS} positive integers, found {values}")
+        if self.coupling_width < 1 or self.restoration_width < 1:
+            raise InputError("model.coupling_width and model.restoration_width: expected positive integers")
+
+
+@dataclass
+class CodecResult:
+    """What one pass over a batch gives; all (N,) but the image."""
+
+    bits: Tensor
+    latent_sse: Tensor
+    """Squared error of the conditional means in the latent, pixel units."""
+    image_sse: Tensor
+    """Squared error of the restored image, float pixels."""
+    reconstruction: Tensor
+    """(N, 3, H, W) restored RGB, float."""
+
+
+class FlowCodecModel(nn.Module):
+    """x -> flow -> z -> channel under the prior -> conditional mean -> inverse flow -> restoration -> x_hat."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.arithmetic = Arithmetic()
+        self.flow = MultiscaleFlow(config.coupling_width, self.arithmetic)
+        self.density = ScaleMixture()
+        self.priors = nn.ModuleList(
+            LevelPrior(config.widths[g], config.blocks[g], carries=g > 0, arithmetic=self.arithmetic) for g in range(LEVEL_GROUPS)
+        )
+        self.restoration = Restoration(config.restoration_width, self.arithmetic)
+        # log2 of a band's step over Delta: offset and slope in (log2 Delta - 4) / 4.
+        self.log2_multipliers = nn.Parameter(torch.zeros(LEVEL_GROUPS, DETAIL_CHANNELS, 2))
+
+    def step_multipliers(self, step_index: Tensor, group: int) -> Tensor:
+        """(N,) -> (N, 9, 1, 1): step of each band over Delta."""
+        offset, slope = self.log2_multipliers[group].unbind(-1)
+        position = (log2_step(step_index.float()) - 4) / 4  # type: ignore[arg-type]
+        return torch.exp2(offset + position[:, None] * slope)[:, :, None, None]
+
+    def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True) -> CodecResult:
+        """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow, and levels learn locally."""
+        n, _, height, width = image.shape
+        shapes = level_shapes(height, width)
+        step = steps_of(step_index)
+        with torch.set_grad_enabled(train_flow and torch.is_grad_enabled()):
+            latent, _ = self.flow(image, step_index)
+        ll = latent[0]
+        # The single coarsest sample costs a fixed handful of bits in a file and is not modelled.
+        ll = straight_through(step * torch.round(ll / step), ll)
+        bits, latent_sse = image.new_zeros(n), image.new_zeros(n)
+        carried: Tensor | None = None
+        for level, detail in zip(range(len(shapes) - 1, 0, -1), latent[1:], strict=True):
+            prior: LevelPrior = self.priors[level_group(level)]  # type: ignore[assignment]
+            band_step = step * self.step_multipliers(step_index, level_group(level))
+            target = pad_even(detail / band_step)
+            inputs = self.prior_inputs(ll, carried, step_index, level)
+            mask = pad_even(detail_mask(*shapes[level - 1], image.device))
+            result = prior(inputs, target, mask, channel, self.density)
+            bits = bits + result.bits
+            h, w = detail.shape[2:]
+            reconstruction = result.reconstruction[:, :, :h, :w] * band_step
+            latent_sse = latent_sse + (reconstruction - detail).square().sum((1, 2, 3))
+            with torch.set_grad_enabled(train_flow and torch.is_grad_enabled()):
+                ll = self.flow.inverse_level(level, ll, reconstruction, step_index, shapes[level - 1])
+            finer_h, finer_w = shapes[level - 1]
+            carried = None if result.carried is None else result.carried[:, :, :finer_h, :finer_w]
+        restored = self.restore(ll if train_flow else ll.detach(), step_index)
+        reconstruction = self.flow.color.inverse(restored)
+        return CodecResult(bits, latent_sse, (reconstruction - image).square().sum((1, 2, 3)), reconstruction)
+
+    def prior_inputs(self, ll: Tensor, carried: Tensor | None, step_index: Tensor, level: int) -> Tensor:
+        """(N, 27, H, W) on an even grid: contrast of the reconstruction so far, carried features, condition."""
+        h, w = ll.shape[2:]
+        if carried is None:
+            carried = ll.new_zeros(len(ll), CARRIED_CHANNELS, h, w)
+        prior: LevelPrior = self.priors[level_group(level)]  # type: ignore[assignment]
+        planes = [prior.on_grid(contrast_planes(ll, steps_of(step_index))), carried, condition_planes(step_index, level, h, w)]
+        return pad_even(torch.cat(planes, 1))
+
+    def restore(self, planes: Tensor, step_index: Tensor) -> Tensor:
+        """Planes (N, 3, H, W) in pixel units after the synthesis -> restored planes."""
+        h, w = planes.shape[2:]
+        step = steps_of(step_index)
+        contrast = pad_even(self.priors[0].on_grid(two_ranges(local_contrast(planes) / step)))  # type: ignore[operator]
+        squeezed = nn.functional.pixel_unshuffle(contrast, 2)
+        condition = condition_planes(step_index, 0, *squeezed.shape[2:])
+        return planes + step * self.restoration(torch.cat([squeezed, condition], 1))[:, :, :h, :w]

@@ -1,0 +1,26 @@
+"""Restoration after the synthesis: removes what the noise left, at no rate."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowcodec.model.networks import Arithmetic, FixedConv2d, ResidualBlock, clip, rectify
+from flowcodec.runtime.context import CONDITION_CHANNELS
+
+PLANES = 3
+
+
+class Restoration(nn.Module):
+    """planes + Delta * net(two-range contrast of the planes, condition), on 2x2-unshuffled pixels, zero at the start.
+
+    Shapes: contrast (N, 6, H, W) in steps, condition (N, 2, H/2, W/2); returns (N, 3, H, W) in steps, H and W even.
+    """
+
+    def __init__(self, width: int, arithmetic: Arithmetic) -> None:
+        super().__init__()
+        self.enter = FixedConv2d(2 * PLANES * 4 + CONDITION_CHANNELS, width, 3, arithmetic)
+        self.block = ResidualBlock(width, 3, arithmetic)
+        self.leave = FixedConv2d(width, PLANES * 4, 3, arithmetic, gain=0.0)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        x = rectify(self.block(rectify(self.enter(inputs))))
+        return F.pixel_shuffle(clip(self.leave(x)), 2)

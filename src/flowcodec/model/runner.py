@@ -1,0 +1,43 @@
+"""The torch twin of ``runtime.integer.OrtRunner``: the trainable model in fixed arithmetic, on the decoder's integers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flowcodec.model.codec import FlowCodecModel
+from flowcodec.runtime.channel import SCALE_BITS, SCALE_LOG2_FIRST
+from flowcodec.runtime.integer import FRACTION_BITS
+
+
+class TorchRunner:
+    """Runs graphs by the names the exporter gives them; equal to ONNX Runtime and to the NumPy oracle, bit for bit."""
+
+    def __init__(self, model: FlowCodecModel) -> None:
+        self.model = model
+        self.unit = float(1 << FRACTION_BITS)
+
+    @torch.no_grad()
+    def __call__(self, graph: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        fixed, self.model.arithmetic.fixed = self.model.arithmetic.fixed, True
+        try:
+            tensors = [torch.from_numpy(np.ascontiguousarray(x, np.float32)) / self.unit for x in inputs]
+            return [y.numpy() for y in self._run(graph, tensors)]
+        finally:
+            self.model.arithmetic.fixed = fixed
+
+    def _run(self, graph: str, x: list[torch.Tensor]) -> list[torch.Tensor]:
+        if graph == "restoration":
+            return [self.model.restoration(torch.cat(x, 1)) * self.unit]
+        name, _, group = graph.rpartition("_")
+        if name in ("update", "predict"):
+            return [getattr(self.model.flow.couplings[int(group)], name)(torch.cat(x, 1)) * self.unit]
+        prior = self.model.priors[int(group)]
+        if name == "trunk":
+            return [prior.trunk(torch.cat(x, 1)) * self.unit]  # type: ignore[operator]
+        if name == "carry":
+            return [prior.carry(*x) * self.unit]  # type: ignore[operator]
+        stage = prior.stages[int(name.removeprefix("stage"))]  # type: ignore[index]
+        location, scale = stage(x[0], x[1] if len(x) > 1 else None)
+        location, log2_scale = prior.predictions(location, scale)  # type: ignore[operator]
+        return [location * self.unit, (log2_scale - SCALE_LOG2_FIRST).clamp(min=0) * (1 << SCALE_BITS)]

@@ -1,0 +1,175 @@
+"""Symbols and tables <-> bytes: an ANS stream per box, coefficients grouped by table.
+
+A coefficient k is split by its table: the high part ``k >> low_bits`` is coded with the table, clipped to +-reach; the low bits
+are coded raw; a high part at the clip is followed by an Exp-Golomb code of the rest. Coding is done with constriction's
+``AnsCoder`` at its 24-bit precision; table frequencies are integers that sum to 2^20, so the coder's CDF is exact on every machine.
+ANS is last in, first out: the encoder keeps the operations of a box and codes them in reverse.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import constriction
+import numpy as np
+
+from flowcodec.errors import FormatError
+
+TABLE_BITS = 20
+_CODER_BITS = 24
+_RAW_CHUNK_BITS = 12
+_Ans = constriction.stream.stack.AnsCoder
+_Uniform = constriction.stream.model.Uniform
+_Categorical = constriction.stream.model.Categorical
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Integer probability tables: ``frequencies[starts[t]:starts[t + 1]]`` of table t sums to 2^20 and has 2 * reach + 1 entries."""
+
+    frequencies: np.ndarray
+    starts: np.ndarray
+    low_bits: np.ndarray
+
+    @cached_property
+    def reach(self) -> np.ndarray:
+        return (np.diff(self.starts) - 1) // 2
+
+    @cached_property
+    def _models(self) -> dict[int, object]:
+        return {}
+
+    def of(self, table: int) -> np.ndarray:
+        return self.frequencies[self.starts[table] : self.starts[table + 1]]
+
+    def model(self, table: int) -> object:
+        """constriction's model of a table, built at first use."""
+        if table not in self._models:
+            shifted = (self.of(table).astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
+            self._models[table] = _Categorical(shifted.astype(np.float64), perfect=False)
+        return self._models[table]
+
+
+def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """(stable order by table, [(table, begin, end)] with tables ascending)."""
+    order = np.argsort(table_ids, kind="stable")
+    counts = np.bincount(table_ids)
+    ends = np.cumsum(counts)
+    return order, [(int(t), int(ends[t] - counts[t]), int(ends[t])) for t in np.flatnonzero(counts)]
+
+
+class SymbolEncoder:
+    """Collects the symbols of a box; ``finish`` codes them. ``ideal_bits`` is the sum of -log2 of the probabilities used."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.ideal_bits = 0.0
+        self._operations: list[tuple[np.ndarray, object]] = []
+
+    def push(self, coefficients: np.ndarray, table_ids: np.ndarray) -> None:
+        """Codes integers k, each with the table of its id; both flat and of one length."""
+        if len(coefficients) == 0:
+            return
+        low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
+        high = coefficients >> low_bits
+        clipped = np.clip(high, -reach, reach)
+        symbols = (clipped + reach).astype(np.int32)
+        order, groups = _groups(table_ids)
+        symbols = symbols[order]
+        for table, begin, end in groups:
+            part = symbols[begin:end]
+            self.ideal_bits += float((TABLE_BITS - np.log2(self.tables.of(table)))[part].sum())
+            self._operations.append((part, self.tables.model(table)))
+        for bits in np.unique(low_bits[low_bits > 0]):
+            chosen = low_bits == bits
+            self.push_raw((coefficients[chosen] & ((1 << int(bits)) - 1)), int(bits))
+        escaped = np.abs(clipped) == reach
+        self._push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
+
+    def push_raw(self, values: np.ndarray, bits: int) -> None:
+        """Codes integers of ``bits`` equally likely bits each."""
+        for begin in range(0, bits, _RAW_CHUNK_BITS):
+            count = min(_RAW_CHUNK_BITS, bits - begin)
+            chunk = ((values >> begin) & ((1 << count) - 1)).astype(np.int32)
+            self._operations.append((chunk, _Uniform(1 << count)))
+        self.ideal_bits += bits * len(values)
+
+    def push_numbers(self, values: np.ndarray) -> None:
+        """Codes a few signed integers without a model (zigzag, then Exp-Golomb)."""
+        self._push_exp_golomb(np.where(values < 0, -2 * values - 1, 2 * values))
+
+    def _push_exp_golomb(self, values: np.ndarray) -> None:
+        """Codes integers >= 0: the bit length of v + 1, then its bits below the leading one."""
+        if len(values) == 0:
+            return
+        numbers = values.astype(np.int64) + 1
+        lengths = np.array([int(n).bit_length() - 1 for n in numbers], np.int64)
+        self.push_raw(lengths, 5)
+        for length in np.unique(lengths[lengths > 0]):
+            self.push_raw(numbers[lengths == length] & ((1 << int(length)) - 1), int(length))
+
+    def finish(self) -> bytes:
+        coder = _Ans()
+        for symbols, model in reversed(self._operations):
+            coder.encode_reverse(symbols, model)
+        return coder.get_compressed().astype("<u4").tobytes()
+
+
+class SymbolDecoder:
+    """Reads a box in the order in which ``SymbolEncoder`` was given it. Raises FormatError where the bytes cannot be a stream."""
+
+    def __init__(self, tables: Tables, payload: bytes) -> None:
+        if len(payload) % 4:
+            raise FormatError(f"latent box: expected whole 32-bit words, found {len(payload)} bytes; the file is damaged")
+        self.tables = tables
+        words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        try:
+            self._coder = _Ans(words) if len(words) else _Ans()
+        except ValueError as error:
+            raise FormatError("latent box: not an ANS stream; the file is damaged") from error
+
+    def pop(self, table_ids: np.ndarray) -> np.ndarray:
+        """int64 coefficients, one for each id."""
+        if len(table_ids) == 0:
+            return np.zeros(0, np.int64)
+        order, groups = _groups(table_ids)
+        ordered = np.empty(len(table_ids), np.int32)
+        for table, begin, end in groups:
+            ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
+        low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
+        high = np.empty(len(table_ids), np.int64)
+        high[order] = ordered
+        high -= reach
+        low = np.zeros(len(table_ids), np.int64)
+        for bits in np.unique(low_bits[low_bits > 0]):
+            chosen = low_bits == bits
+            low[chosen] = self.pop_raw(int(chosen.sum()), int(bits))
+        escaped = np.abs(high) == reach
+        extra = self._pop_exp_golomb(int(escaped.sum()))
+        high[escaped] += np.where(high[escaped] < 0, -extra, extra)
+        return (high << low_bits) | low
+
+    def pop_raw(self, count: int, bits: int) -> np.ndarray:
+        values = np.zeros(count, np.int64)
+        for begin in range(0, bits, _RAW_CHUNK_BITS):
+            size = 1 << min(_RAW_CHUNK_BITS, bits - begin)
+            values |= self._coder.decode(_Uniform(size), count).astype(np.int64) << begin
+        return values
+
+    def pop_numbers(self, count: int) -> np.ndarray:
+        codes = self._pop_exp_golomb(count)
+        return np.where(codes & 1, -(codes + 1) // 2, codes // 2)
+
+    def _pop_exp_golomb(self, count: int) -> np.ndarray:
+        if count == 0:
+            return np.zeros(0, np.int64)
+        lengths = self.pop_raw(count, 5)
+        numbers = np.ones(count, np.int64)
+        for length in np.unique(lengths[lengths > 0]):
+            chosen = lengths == length
+            numbers[chosen] = (1 << int(length)) | self.pop_raw(int(chosen.sum()), int(length))
+        return numbers - 1
+
+    def finish(self) -> None:
+        """Raises FormatError unless every bit has been used: a damaged stream hardly ever ends here."""
+        if not self._coder.is_empty():
+            raise FormatError("latent box: the stream does not end with the last coefficient; the file is damaged")

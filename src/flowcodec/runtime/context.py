@@ -1,0 +1,117 @@
+"""What the networks of a level see, as integers: the constants shared with the torch model, and the NumPy arithmetic.
+
+A latent enters a network as clipped, shifted copies of itself (fine, middle, coarse range), since a logarithm has no place in
+exact arithmetic.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from flowcodec.runtime.flow import band_shapes
+from flowcodec.runtime.integer import ACTIVATION_MAX, FRACTION_BITS
+from flowcodec.runtime.step import STEP_BITS, step_fixed
+
+LUMA_BANDS, CHROMA_BANDS = 3, 6
+DETAIL_CHANNELS = LUMA_BANDS + CHROMA_BANDS
+LEVEL_GROUPS = 3
+"""Levels 1 and 2 (the finest) have networks of their own, all coarser levels share one set."""
+RANGE_BITS = 4
+"""The coarse copy of a value is the value shifted right by this."""
+CARRIED_CHANNELS = 16
+CONDITION_CHANNELS = 2
+_STEP_INDEX_CENTRE = 192
+_CHUNK_SITES = 1 << 18
+_LEVEL_CENTRE, _LEVEL_MAX, _LEVEL_SCALE = 3, 8, 32
+
+
+def level_group(level: int) -> int:
+    """0 for the finest level (1), 1 for level 2, 2 for all coarser ones."""
+    return min(level, LEVEL_GROUPS) - 1
+
+
+def condition_values(step_index: int, level: int) -> tuple[int, int]:
+    """The integers of the two constant planes: log2(Delta) about 16, in 1/32 octave; the level about 3, in 1/32."""
+    return step_index - _STEP_INDEX_CENTRE, (min(level, _LEVEL_MAX) - _LEVEL_CENTRE) * _LEVEL_SCALE
+
+
+def condition_planes(step_index: int, level: int, height: int, width: int) -> np.ndarray:
+    """int16 (2, H, W) constant planes, a view without storage."""
+    values = np.array(condition_values(step_index, level), np.int16).reshape(CONDITION_CHANNELS, 1, 1)
+    return np.broadcast_to(values, (CONDITION_CHANNELS, height, width))
+
+
+def valid_coefficients(height: int, width: int) -> np.ndarray:
+    """bool (9, ceil(H/2), ceil(W/2)): the detail coefficients that planes of size (H, W) have."""
+    valid = np.zeros((3, (height + 1) // 2, (width + 1) // 2), bool)
+    for band, (band_height, band_width) in enumerate(band_shapes(height, width)):
+        valid[band, :band_height, :band_width] = True
+    return np.concatenate([valid] * (DETAIL_CHANNELS // 3))
+
+
+def pad_even(planes: np.ndarray) -> np.ndarray:
+    """Zeros below and to the right of (C, H, W), up to an even size."""
+    height, width = planes.shape[1:]
+    if height % 2 == 0 and width % 2 == 0:
+        return planes
+    return np.pad(planes, ((0, 0), (0, height % 2), (0, width % 2)))
+
+
+def _blur_axis(values: np.ndarray, axis: int) -> np.ndarray:
+    """Sums with weights 1 4 6 4 1 along an axis, edges replicated."""
+    pad = [(0, 0)] * values.ndim
+    pad[axis] = (2, 2)
+    values = np.pad(values, pad, mode="edge")
+    for _ in range(4):
+        lead, trail = [slice(None)] * values.ndim, [slice(None)] * values.ndim
+        lead[axis], trail[axis] = slice(1, None), slice(None, -1)
+        values = values[tuple(lead)] + values[tuple(trail)]
+    return values
+
+
+def local_contrast(planes: np.ndarray) -> np.ndarray:
+    """Planes minus their 5x5 binomial mean (floored), same shape and units."""
+    return planes - (_blur_axis(_blur_axis(planes, -1), -2) >> 8)
+
+
+def in_steps(values: np.ndarray, step_index: int) -> np.ndarray:
+    """Pixel units -> units of Delta, both with FRACTION_BITS fractional bits: (v * floor(2^40 / Delta) + half) >> 20."""
+    inverse = (1 << (2 * STEP_BITS)) // step_fixed(step_index)
+    return (values.astype(np.int64) * inverse + (1 << (STEP_BITS - 1))) >> STEP_BITS
+
+
+def to_pixels(values: np.ndarray, step: int) -> np.ndarray:
+    """Units of ``step`` (an integer with STEP_BITS fractional bits) -> pixel units: (v * step + half) >> 20."""
+    return (values.astype(np.int64) * step + (1 << (STEP_BITS - 1))) >> STEP_BITS
+
+
+def _clip(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+def two_ranges(values: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
+    return np.concatenate([_clip(values), _clip(values >> RANGE_BITS)]).astype(np.int16)
+
+
+def row_chunks(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) rows of pieces small enough that wide intermediates stay small."""
+    rows = max(_CHUNK_SITES // width, 1)
+    return ((top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def contrast_rows(planes: np.ndarray, top: int, bottom: int) -> np.ndarray:
+    """``local_contrast`` of some rows of the planes, as in the whole."""
+    first, last = max(top - 2, 0), min(bottom + 2, planes.shape[1])
+    return local_contrast(planes[:, first:last])[:, top - first : bottom - first]
+
+
+def contrast_planes(planes: np.ndarray, step_index: int) -> np.ndarray:
+    """(C, H, W) -> int16 (3C, H, W): local contrast in steps (fine, coarse) and in pixel units over 64."""
+    count, height, width = planes.shape
+    result = np.empty((3 * count, height, width), np.int16)
+    for top, bottom in row_chunks(height, width):
+        contrast = contrast_rows(planes, top, bottom)
+        result[: 2 * count, top:bottom] = two_ranges(in_steps(contrast, step_index))
+        result[2 * count :, top:bottom] = _clip(contrast >> FRACTION_BITS)
+    return result

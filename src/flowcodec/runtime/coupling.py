@@ -1,0 +1,36 @@
+"""The learned couplings between the bands of a level, as integers: U(detail) and P(ll) in 1/64 pixel units.
+
+The encoder adds U to ``ll`` and then takes P off ``detail``; the decoder undoes both in the opposite order.
+"""
+
+import numpy as np
+
+from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.context import condition_planes, contrast_planes, in_steps, level_group, pad_even, to_pixels, two_ranges
+from flowcodec.runtime.integer import Runner, run_in_strips
+from flowcodec.runtime.step import step_fixed
+
+
+class Coupling:
+    """The coupling of one level at one step. A model whose coupling is the identity ships no graph for it, and both terms are 0."""
+
+    def __init__(self, model: Model, runner: Runner, level: int, step_index: int) -> None:
+        self.model, self.runner, self.level, self.step_index = model, runner, level, step_index
+
+    def update(self, detail: np.ndarray) -> np.ndarray | int:
+        """U(detail): (9, h, w) -> (3, h, w), to be added to ``ll`` by the encoder."""
+        return self._run("update", detail, lambda: two_ranges(in_steps(detail, self.step_index)))
+
+    def prediction(self, ll: np.ndarray) -> np.ndarray | int:
+        """P(ll): (3, h, w) -> (9, h, w), to be taken off ``detail`` by the encoder."""
+        return self._run("predict", ll, lambda: contrast_planes(ll, self.step_index))
+
+    def _run(self, name, values, inputs) -> np.ndarray | int:
+        graph = f"{name}_{level_group(self.level)}"
+        if graph not in self.model.graph_info:
+            return 0
+        height, width = values.shape[1:]
+        padded = pad_even(inputs())
+        condition = condition_planes(self.step_index, self.level, *padded.shape[1:])
+        output = run_in_strips(self.runner, graph, self.model.graph_info[graph], [padded, condition], [np.int16])[0][0]
+        return to_pixels(output[:, :height, :width], step_fixed(self.step_index))

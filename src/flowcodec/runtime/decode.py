@@ -1,0 +1,63 @@
+"""Bytes -> picture: the container, then level by level prior, coder, channel and synthesis, then restoration and colour."""
+
+import os
+
+import numpy as np
+
+from flowcodec.errors import WrongModel
+from flowcodec.runtime import container
+from flowcodec.runtime.alpha import decode_alpha
+from flowcodec.runtime.bundle import Model, find_model
+from flowcodec.runtime.channel import make_channel
+from flowcodec.runtime.color import ycc_to_rgb
+from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.flow import level_count
+from flowcodec.runtime.image import Picture
+from flowcodec.runtime.integer import OrtRunner, Runner
+from flowcodec.runtime.latent import LatentDecoder
+from flowcodec.runtime.prior import Walk
+from flowcodec.runtime.restore import restore
+
+_runners: dict[tuple[bytes, int, bool], OrtRunner] = {}
+_MAX_RUNNERS = 8
+
+
+def make_runner(model: Model, threads: int | None = None, optimise: bool = True) -> Runner:
+    """An ONNX Runtime runner for the model, kept for the next call; all cores by default."""
+    key = (model.id, threads or os.cpu_count() or 1, optimise)
+    if key not in _runners:
+        if len(_runners) >= _MAX_RUNNERS:
+            _runners.pop(next(iter(_runners)))
+        _runners[key] = OrtRunner(model.graphs, key[1], optimise)
+    return _runners[key]
+
+
+def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runner: Runner) -> np.ndarray:
+    """Boxes -> uint8 (H, W, C). Raises FormatError."""
+    channel = make_channel(header.channel, model.channels, header.seed)
+    exchange = LatentDecoder(model, channel, latents, header.channels, level_count(header.height, header.width))
+    planes = Walk(model, runner, header.height, header.width, header.channels, header.step_index).run(exchange)
+    planes = restore(model, runner, planes, header.step_index)
+    return ycc_to_rgb(planes[: header.channels])
+
+
+def decode_picture(data: bytes, threads: int | None = None, *, model: Model | None = None, optimise: bool = True) -> Picture:
+    """The picture of a file, identical on every machine. ``model`` is needed only for files of models that are not shipped.
+
+    Raises FormatError (and its kinds) for anything that is not a whole, undamaged file, LimitError, MissingModel, WrongModel.
+    """
+    file = container.read(data)
+    header = file.header
+    if model is None:
+        model = find_model(header.model_id)
+    elif model.id != header.model_id:
+        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
+    alpha = file.first(BoxKind.ALPHA)
+    return Picture(
+        pixels=pixels,
+        alpha=None if alpha is None else decode_alpha(alpha, header.height, header.width),
+        icc=file.first(BoxKind.ICC),
+        exif=file.first(BoxKind.EXIF),
+        xmp=file.first(BoxKind.XMP),
+    )

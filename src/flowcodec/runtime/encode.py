@@ -1,0 +1,129 @@
+"""Picture -> bytes: colour, flow, then level by level prior, channel and coder, then the container."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowcodec.errors import FlowCodecError, InputError
+from flowcodec.runtime import container
+from flowcodec.runtime.alpha import encode_alpha
+from flowcodec.runtime.bundle import Model, load_model
+from flowcodec.runtime.channel import CHANNELS, make_channel
+from flowcodec.runtime.color import rgb_to_ycc
+from flowcodec.runtime.container import Box, BoxKind, Header
+from flowcodec.runtime.coupling import Coupling
+from flowcodec.runtime.decode import decode_picture, make_runner
+from flowcodec.runtime.flow import analyse_level, level_count, to_fixed
+from flowcodec.runtime.context import valid_coefficients
+from flowcodec.runtime.image import Picture
+from flowcodec.runtime.integer import FRACTION_BITS, Runner
+from flowcodec.runtime.latent import LatentEncoder
+from flowcodec.runtime.prior import PLANES, Walk
+from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How to encode; every field has the default of the command line."""
+
+    quality: float = 60
+    """0 (smallest file) to 100 (Delta = 1)."""
+    step: float | None = None
+    """Quantiser step Delta in pixel units, instead of a quality; the nearest step of the grid is taken."""
+    channel: str = "round"
+    model: str = "default"
+    threads: int | None = None
+    seed: int = 0
+    """Key of the shared dither."""
+    verify: bool = False
+    """Decode the result and compare it with what the encoder reconstructed."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quality <= 100:
+            raise InputError(f"quality: expected 0 to 100, found {self.quality}")
+        low, high = 2.0 ** log2_step(0), 2.0 ** log2_step(STEP_COUNT - 1)
+        if self.step is not None and not low <= self.step <= high:
+            raise InputError(f"step: expected {low:g} to {high:g}, found {self.step}")
+        if self.channel not in CHANNELS:
+            raise InputError(f"channel: expected one of {', '.join(CHANNELS)}, found {self.channel!r}")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads: expected at least 1, found {self.threads}")
+
+    @property
+    def step_index(self) -> int:
+        return quality_to_step_index(self.quality) if self.step is None else step_index(self.step)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file and what is known about it."""
+
+    data: bytes
+    ideal_bits: float
+    """Sum of -log2 of the coded probabilities of the latent: the bits of the file but for container, coder and metadata."""
+
+
+def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list[np.ndarray]:
+    """uint8 (H, W, C) -> latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)], float32 in pixel units."""
+    planes = rgb_to_ycc(pixels)
+    grey = len(planes) == 1
+    if grey:
+        planes = np.concatenate([planes, np.zeros((PLANES - 1, *planes.shape[1:]), np.float32)])
+    details = []
+    unit = np.float32(1 << FRACTION_BITS)
+    for level in range(1, level_count(*pixels.shape[:2]) + 1):
+        valid = valid_coefficients(*planes.shape[1:])
+        ll, detail = analyse_level(planes)
+        coupling = Coupling(model, runner, level, step)
+        ll = ll + np.float32(coupling.update(to_fixed(detail))) / unit
+        detail = detail - np.float32(coupling.prediction(to_fixed(ll)) * valid) / unit
+        if grey:
+            ll[1:] = 0
+        details.append(detail)
+        planes = ll
+    return [planes, *reversed(details)]
+
+
+def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
+    """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    model = load_model(settings.model)
+    runner = make_runner(model, settings.threads)
+    height, width, channels = picture.pixels.shape
+    header = Header(
+        width=width,
+        height=height,
+        channels=channels,
+        step_index=settings.step_index,
+        channel=settings.channel,
+        seed=settings.seed,
+        model_id=model.id,
+    )
+    latent = analyse(model, runner, picture.pixels, header.step_index)
+    exchange = LatentEncoder(model, make_channel(header.channel, model.channels, header.seed), latent, channels, header.step_index)
+    Walk(model, runner, height, width, channels, header.step_index).run(exchange, synthesise_image=False)
+    boxes = [Box(BoxKind.LATENT, payload) for payload in exchange.boxes]
+    if picture.alpha is not None:
+        boxes.append(Box(BoxKind.ALPHA, encode_alpha(picture.alpha)))
+    for kind, payload in ((BoxKind.ICC, picture.icc), (BoxKind.EXIF, picture.exif), (BoxKind.XMP, picture.xmp)):
+        if payload:
+            boxes.append(Box(kind, payload))
+    data = container.write(header, boxes)
+    if settings.verify:
+        _verify(data, picture, settings, model)
+    return Encoded(data, exchange.ideal_bits)
+
+
+def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:
+    """The file of a picture. Raises InputError, MissingModel, ModelError."""
+    return encode_detailed(picture, settings).data
+
+
+def _verify(data: bytes, picture: Picture, settings: EncodeSettings, model: Model) -> None:
+    """Decodes with other thread counts and optimisation than the encoder used; all must give one picture."""
+    first = decode_picture(data, settings.threads, model=model)
+    second = decode_picture(data, 1, model=model, optimise=False)
+    same_alpha = (first.alpha is None) == (picture.alpha is None) and (picture.alpha is None or np.array_equal(first.alpha, picture.alpha))
+    if not (np.array_equal(first.pixels, second.pixels) and same_alpha):
+        raise FlowCodecError("verification failed: two decodings of the new file differ; nothing was written, please report this")

@@ -1,0 +1,138 @@
+"""CDF 9/7 lifting: image planes <-> latent pyramid. Analysis in float (encoder), synthesis in integers (decoder).
+
+A level splits planes (C, H, W) into ``ll`` (C, ceil(H/2), ceil(W/2)) and ``detail`` (3C, ceil(H/2), ceil(W/2)): per plane the
+bands HL (high along the width), LH (high along the height) and HH. An odd length gives the low band the extra sample; the
+places that a shorter high band lacks hold zero and are never coded. A length of 1 passes through unchanged.
+
+Reference: Daubechies & Sweldens, Factoring wavelet transforms into lifting steps, 1998, sec. 7.9; scaled so that the
+synthesis vectors have unit norm, which makes a squared error in the latent a squared error in the image.
+"""
+
+import numpy as np
+
+from flowcodec.runtime.integer import FRACTION_BITS
+
+LIFT_BITS = 12
+# Fixed-point constants shared by analysis and synthesis, so that one inverts the other whatever the rounding of a constant.
+LIFT_STEPS = tuple(round(c * (1 << LIFT_BITS)) for c in (-1.586134342, -0.052980118, 0.882911076, 0.443506852))
+"""Predict, update, predict, update: odd += c*(neighbouring even), even += c*(neighbouring odd), twice."""
+LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS) / 0.887277)
+"""Synthesis gains of the low and the high band, per dimension; the analysis divides by them."""
+
+BANDS = ("HL", "LH", "HH")
+# The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
+_NARROW_LIMIT = (1 << 17) - 1
+_WIDE_LIMIT = (1 << 40) - 1
+
+
+def level_count(height: int, width: int) -> int:
+    """Number of levels that take an image down to one sample per plane: ceil(log2(max(height, width)))."""
+    return (max(height, width) - 1).bit_length()
+
+
+def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
+    """Sizes of the planes from the image (entry 0) to the coarsest ``ll``."""
+    shapes = [(height, width)]
+    for _ in range(level_count(height, width)):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        shapes.append((height, width))
+    return shapes
+
+
+def band_shapes(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Sizes of HL, LH and HH of planes of the given size."""
+    low_h, low_w, high_h, high_w = (height + 1) // 2, (width + 1) // 2, height // 2, width // 2
+    return (low_h, high_w), (high_h, low_w), (high_h, high_w)
+
+
+def _even_pairs(even: np.ndarray, count: int) -> np.ndarray:
+    """even[i] + even[i+1] for the ``count`` odd samples between them, symmetric at the end; along the last axis."""
+    pairs = even[..., :count].copy()
+    inner = even.shape[-1] - 1
+    pairs[..., :inner] += even[..., 1:]
+    if inner < count:
+        pairs[..., inner] += even[..., inner]
+    return pairs
+
+
+def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
+    """odd[i-1] + odd[i] for the ``count`` even samples around them, symmetric at both ends; along the last axis."""
+    pairs = np.empty((*odd.shape[:-1], count), odd.dtype)
+    pairs[..., : odd.shape[-1]] = odd
+    pairs[..., odd.shape[-1] :] = odd[..., -1:]
+    pairs[..., 1:] += odd[..., : count - 1]
+    pairs[..., 0] += odd[..., 0]
+    return pairs
+
+
+def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Float analysis along the last axis: (low, high)."""
+    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    if odd.shape[-1] == 0:
+        return even, odd
+    for index, constant in enumerate(LIFT_STEPS):
+        factor = np.float32(constant / (1 << LIFT_BITS))
+        if index % 2 == 0:
+            odd += factor * _even_pairs(even, odd.shape[-1])
+        else:
+            even += factor * _odd_pairs(odd, even.shape[-1])
+    unit = np.float32(1 << LIFT_BITS)
+    return even * (unit / LOW_GAIN), odd * (unit / HIGH_GAIN)
+
+
+def _scale(values: np.ndarray, factor: int) -> np.ndarray:
+    """(values * factor + half) >> LIFT_BITS, in place."""
+    values *= factor
+    values += 1 << (LIFT_BITS - 1)
+    values >>= LIFT_BITS
+    return values
+
+
+def _merge(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Integer synthesis along the last axis; overwrites both bands."""
+    if high.shape[-1] == 0:
+        return low
+    even, odd = _scale(low, LOW_GAIN), _scale(high, HIGH_GAIN)
+    for index in reversed(range(len(LIFT_STEPS))):
+        if index % 2 == 0:
+            odd -= _scale(_even_pairs(even, odd.shape[-1]), LIFT_STEPS[index])
+        else:
+            even -= _scale(_odd_pairs(odd, even.shape[-1]), LIFT_STEPS[index])
+    signal = np.empty((*even.shape[:-1], even.shape[-1] + odd.shape[-1]), even.dtype)
+    signal[..., 0::2], signal[..., 1::2] = even, odd
+    return signal
+
+
+def _turn(planes: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(planes.swapaxes(-1, -2))
+
+
+def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 planes (C, H, W) -> ``ll`` (C, h, w) and ``detail`` (3C, h, w), h = ceil(H/2), w = ceil(W/2)."""
+    left, right = _split(planes)
+    (ll, lh), (hl, hh) = (map(_turn, _split(_turn(half))) for half in (left, right))
+    detail = np.zeros((len(planes), 3, *ll.shape[1:]), np.float32)
+    for band, values in enumerate((hl, lh, hh)):
+        detail[:, band, : values.shape[1], : values.shape[2]] = values
+    return ll, detail.reshape(-1, *ll.shape[1:])
+
+
+def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Exact integer inverse of one level: ``ll`` and ``detail`` in 1/64 pixel units -> planes (C, height, width).
+
+    Inputs are clipped to the range in which no product overflows: 2^17 (int32) where the result is the image, else 2^40 (int64).
+    """
+    narrow = ll.dtype == np.int32
+    limit = _NARROW_LIMIT if narrow else _WIDE_LIMIT
+    detail = detail.reshape(len(ll), 3, *detail.shape[1:])
+    hl, lh, hh = (
+        _turn(np.clip(detail[:, band, :h, :w], -limit, limit)) for band, (h, w) in enumerate(band_shapes(height, width))
+    )
+    left = _merge(_turn(np.clip(ll, -limit, limit)), lh)
+    right = _merge(hl, hh)
+    return _merge(_turn(left), _turn(right))
+
+
+def to_fixed(values: np.ndarray) -> np.ndarray:
+    """Float pixel units -> integers with FRACTION_BITS fractional bits."""
+    return np.rint(values * np.float32(1 << FRACTION_BITS)).astype(np.int64)

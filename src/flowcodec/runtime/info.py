@@ -1,0 +1,34 @@
+"""What a file says about itself, without decoding it."""
+
+import math
+from typing import Any
+
+from flowcodec.runtime import container
+from flowcodec.runtime.container import BoxKind
+from flowcodec.runtime.step import log2_step
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError."""
+    file = container.read(data)
+    header = file.header
+    step = 2.0 ** log2_step(header.step_index)
+    sigma = step / math.sqrt(12)
+    return {
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "alpha": file.first(BoxKind.ALPHA) is not None,
+        "size_bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "step": step,
+        "sigma": sigma,
+        "beta": 2 * math.log(2) * sigma**2,
+        "channel": header.channel,
+        "seed": header.seed,
+        "model": header.model_id.hex(),
+        "boxes": [{"kind": BoxKind(box.kind).name.lower(), "size_bytes": len(box.payload)} for box in file.boxes],
+        "metadata_bytes": {
+            kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)
+        },
+    }

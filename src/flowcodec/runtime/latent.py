@@ -1,0 +1,91 @@
+"""The two sides of the walk: the encoder quantises a latent and keeps its symbols, the decoder reads them back.
+
+Boxes: the first holds the coarsest sample and all levels down to level 4 (or to the coarsest, in a smaller image), then each finer
+level has its own, so that a prefix of a file is a smaller picture.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from flowcodec.errors import FormatError
+from flowcodec.runtime.channel import Channel
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.prior import PLANES, Site, band_steps, pack
+from flowcodec.runtime.context import pad_even
+from flowcodec.runtime.step import STEP_BITS
+
+FIRST_BOX_LEVEL = 4
+
+
+def box_ends(level_count: int) -> list[int]:
+    """Levels after which a box ends, in coding order; 0 stands for the coarsest sample alone."""
+    return list(range(min(level_count, FIRST_BOX_LEVEL), 0, -1)) or [0]
+
+
+class LatentEncoder:
+    """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units."""
+
+    def __init__(self, model: Model, channel: Channel, latent: Sequence[np.ndarray], channels: int, step_index: int) -> None:
+        self.model, self.channel, self.latent, self.channels, self.step_index = model, channel, latent, channels, step_index
+        self._ends = box_ends(len(latent) - 1)
+        self._coder = SymbolEncoder(model.tables)
+        self.boxes: list[bytes] = []
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols coded so far."""
+
+    def coarsest(self, step: int) -> np.ndarray:
+        values = np.rint(self.latent[0].reshape(PLANES) / (step / (1 << STEP_BITS))).astype(np.int64)
+        values[self.channels :] = 0
+        self._coder.push_numbers(values[: self.channels])
+        self.level_done(0)
+        return values
+
+    def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.bands]) / (1 << (STEP_BITS + FRACTION_BITS))
+        detail = self.latent[len(self.latent) - site.level][site.bands]
+        target = pack(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.parity)
+        values = np.where(valid, locations, 0).astype(np.int64)
+        coded = valid & ~self.model.channels.free[site.kind][scales]
+        chosen = scales[coded]
+        symbols = self.channel.quantise(target[coded] - values[coded], site.kind, chosen, site.block)
+        self._coder.push(symbols, self.channel.table_ids(site.kind, chosen, site.block))
+        values[coded] += self.channel.reconstruct(symbols, site.kind, chosen, site.block)
+        return values
+
+    def level_done(self, level: int) -> None:
+        if level in self._ends:
+            self.boxes.append(self._coder.finish())
+            self.ideal_bits += self._coder.ideal_bits
+            self._coder = SymbolEncoder(self.model.tables)
+
+
+class LatentDecoder:
+    """Exchange of the decoder. Raises FormatError where the boxes cannot be those of such an image."""
+
+    def __init__(self, model: Model, channel: Channel, boxes: Sequence[bytes], channels: int, level_count: int) -> None:
+        self.model, self.channel, self.channels = model, channel, channels
+        self._ends = box_ends(level_count)
+        if len(boxes) != len(self._ends):
+            raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
+        self._coders = [SymbolDecoder(model.tables, payload) for payload in boxes]
+
+    def coarsest(self, step: int) -> np.ndarray:
+        values = np.zeros(PLANES, np.int64)
+        values[: self.channels] = self._coders[0].pop_numbers(self.channels)
+        self.level_done(0)
+        return values
+
+    def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        values = np.where(valid, locations, 0).astype(np.int64)
+        coded = valid & ~self.model.channels.free[site.kind][scales]
+        chosen = scales[coded]
+        symbols = self._coders[0].pop(self.channel.table_ids(site.kind, chosen, site.block))
+        values[coded] += self.channel.reconstruct(symbols, site.kind, chosen, site.block)
+        return values
+
+    def level_done(self, level: int) -> None:
+        if level in self._ends:
+            self._coders.pop(0).finish()

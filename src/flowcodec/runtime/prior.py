@@ -1,0 +1,173 @@
+"""The walk over the levels, coarse to fine, that encoder and decoder share: prior -> channel -> one step of synthesis.
+
+At each level and stage the prior's integer networks give a location and a scale index for every coefficient from what is already
+reconstructed; an ``Exchange`` then gives the reconstructed values: the encoder's by quantising the true latent and keeping the
+symbols, the decoder's by reading symbols. Everything here is integer arithmetic.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.context import (
+    CARRIED_CHANNELS,
+    CHROMA_BANDS,
+    DETAIL_CHANNELS,
+    LUMA_BANDS,
+    condition_planes,
+    contrast_planes,
+    level_group,
+    pad_even,
+    to_pixels,
+    two_ranges,
+    valid_coefficients,
+)
+from flowcodec.runtime.coupling import Coupling
+from flowcodec.runtime.flow import level_shapes, synthesise_level
+from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX, Runner, run_in_strips
+from flowcodec.runtime.step import STEP_BITS, step_fixed
+
+PLANES = 3
+LUMA, CHROMA = 0, 1
+_BANDS = {LUMA: slice(0, LUMA_BANDS), CHROMA: slice(LUMA_BANDS, DETAIL_CHANNELS)}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where in the walk an exchange takes place."""
+
+    level: int
+    kind: int
+    parity: int
+
+    @property
+    def block(self) -> int:
+        """Number of the exchange within a file, which separates the dither of one from that of another."""
+        return 4 * self.level + 2 * self.kind + self.parity
+
+    @property
+    def bands(self) -> slice:
+        return _BANDS[self.kind]
+
+
+class Exchange(Protocol):
+    def coarsest(self, step: int) -> np.ndarray:
+        """(3,) integers: the single coarsest sample of each plane, in steps."""
+
+    def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Reconstructed values (1/64 band step, relative to nothing) at the packed sites; all arrays (2, bands, H/2, W/2)."""
+
+    def level_done(self, level: int) -> None:
+        """Called when a level's last coefficient has been exchanged."""
+
+
+def pack(grid: np.ndarray, parity: int) -> np.ndarray:
+    """(C, H, W) -> (2, C, H/2, W/2): sites of one checkerboard parity; the twin of ``model.networks.pack``."""
+    return np.stack([grid[:, 0::2, parity::2], grid[:, 1::2, 1 - parity :: 2]])
+
+
+def unpack_into(grid: np.ndarray, packed: np.ndarray, parity: int) -> None:
+    grid[:, 0::2, parity::2], grid[:, 1::2, 1 - parity :: 2] = packed
+
+
+class LevelNetworks:
+    """The prior networks of one level, run on its grid."""
+
+    def __init__(self, model: Model, runner: Runner, level: int, step_index: int) -> None:
+        self.model, self.runner, self.group = model, runner, level_group(level)
+        self.level, self.step_index = level, step_index
+
+    def _run(self, name: str, inputs: list[np.ndarray], dtypes: list[type]) -> list[np.ndarray]:
+        graph = f"{name}_{self.group}"
+        return run_in_strips(self.runner, graph, self.model.graph_info[graph], inputs, dtypes)
+
+    def trunk(self, ll: np.ndarray, carried: np.ndarray | None) -> np.ndarray:
+        contrast = pad_even(contrast_planes(ll, self.step_index))
+        height, width = contrast.shape[1:]
+        if carried is None:
+            carried = np.broadcast_to(np.int16(0), (CARRIED_CHANNELS, height, width))
+        condition = condition_planes(self.step_index, self.level, height, width)
+        return self._run("trunk", [contrast, pad_even(carried), condition], [np.int16])[0][0]
+
+    def stage(self, site: Site, trunk: np.ndarray, seen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """(locations int16, scale indices uint8), packed."""
+        inputs = [trunk] if seen is None else [trunk, seen]
+        locations, scales = self._run(f"stage{2 * site.kind + site.parity}", inputs, [np.int16, np.uint8])
+        return locations, scales
+
+    def carry(self, trunk: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        return self._run("carry", [trunk, seen], [np.int16])[0][0]
+
+
+def band_steps(model: Model, step_index: int, level: int) -> list[int]:
+    """The nine band steps of a level, integers with STEP_BITS fractional bits."""
+    multipliers = model.step_multipliers[step_index, level_group(level)]
+    return [(step_fixed(step_index) * int(m) + (1 << 11)) >> 12 for m in multipliers]
+
+
+def _saturate(values: np.ndarray, step: int) -> np.ndarray:
+    """Keeps value * step below 2^62, which only a hostile file can reach."""
+    limit = (1 << 62) // step
+    return np.clip(values, -limit, limit)
+
+
+class Walk:
+    """One pass over the levels of an image of the given size."""
+
+    def __init__(self, model: Model, runner: Runner, height: int, width: int, channels: int, step_index: int) -> None:
+        self.model, self.runner = model, runner
+        self.shapes = level_shapes(height, width)
+        self.channels, self.step_index = channels, step_index
+
+    def run(self, exchange: Exchange, synthesise_image: bool = True) -> np.ndarray:
+        """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``."""
+        step = step_fixed(self.step_index)
+        coarsest = to_pixels(_saturate(exchange.coarsest(step) << FRACTION_BITS, step), step)
+        ll = coarsest.reshape(PLANES, 1, 1)
+        carried: np.ndarray | None = None
+        for level in range(len(self.shapes) - 1, 0, -1):
+            detail, carried = self._details(level, ll, carried, exchange)
+            exchange.level_done(level)
+            if level > 1 or synthesise_image:
+                ll = self._synthesise(level, ll, detail)
+        return ll
+
+    def _details(
+        self, level: int, ll: np.ndarray, carried: np.ndarray | None, exchange: Exchange
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(details in 1/64 band step on the even grid, features for the next level)."""
+        networks = LevelNetworks(self.model, self.runner, level, self.step_index)
+        finer = self.shapes[level - 1]
+        valid = pad_even(valid_coefficients(*finer))
+        trunk = networks.trunk(ll, carried)
+        detail = np.zeros(valid.shape, np.int64)
+        for kind in (LUMA, CHROMA) if self.channels == PLANES else (LUMA,):
+            for parity in (0, 1):
+                site = Site(level, kind, parity)
+                seen = {(LUMA, 0): None, (LUMA, 1): detail[:LUMA_BANDS], (CHROMA, 0): detail[:LUMA_BANDS]}.get((kind, parity), detail)
+                locations, scales = networks.stage(site, trunk, None if seen is None else two_ranges(seen))
+                values = exchange.coefficients(site, locations, scales, pack(valid[site.bands], parity))
+                unpack_into(detail[site.bands], values, parity)
+        if level == 1:
+            return detail, None
+        carried = networks.carry(trunk, two_ranges(detail))
+        return detail, carried[:, : finer[0], : finer[1]]
+
+    def _synthesise(self, level: int, ll: np.ndarray, detail: np.ndarray) -> np.ndarray:
+        """Details in steps -> couplings undone -> the planes of the next finer level."""
+        height, width = ll.shape[1:]
+        steps = band_steps(self.model, self.step_index, level)
+        pixels = np.stack([to_pixels(_saturate(d[:height, :width], s), s) for d, s in zip(detail, steps, strict=True)])
+        coupling = Coupling(self.model, self.runner, level, self.step_index)
+        pixels = pixels + coupling.prediction(ll) * valid_coefficients(*self.shapes[level - 1])
+        ll = ll - coupling.update(pixels)
+        if self.channels != PLANES:
+            ll[self.channels :] = 0
+            pixels[LUMA_BANDS:] = 0
+        dtype = np.int32 if level == 1 else np.int64
+        if level == 1:
+            limit = (1 << 31) - 1
+            ll, pixels = np.clip(ll, -limit, limit), np.clip(pixels, -limit, limit)
+        return synthesise_level(ll.astype(dtype), pixels.astype(dtype), *self.shapes[level - 1])

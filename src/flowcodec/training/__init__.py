@@ -1,0 +1,1 @@
+"""Training of the codec: configuration, data, objective, loop."""
