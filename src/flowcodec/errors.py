@@ -3,7 +3,7 @@
 FlowCodecError
 ├── FormatError            the bytes are not a file this decoder can read
 │   ├── TruncatedFile          they end too early
-│   ├── ChecksumMismatch       a stored CRC-32C differs from the computed one
+│   ├── ChecksumMismatch       a stored CRC-32 differs from the computed one
 │   └── UnsupportedVersion     a newer format, or a feature this version lacks
 ├── ModelError             the model cannot be used
 │   ├── MissingModel           no model of that name or path
@@ -26,7 +26,7 @@ class TruncatedFile(FormatError):
 
 
 class ChecksumMismatch(FormatError):
-    """A box does not match its CRC-32C."""
+    """A box does not match its CRC-32."""
 
 
 class UnsupportedVersion(FormatError):

@@ -188,8 +188,8 @@ def build_graphs(model: FlowCodecModel) -> tuple[dict[str, bytes], dict[str, Gra
         if prior.carry is not None:
             emit(f"carry_{group}", _carry, prior.carry, 1, 4)
         coupling = model.flow.couplings[group]
-        for name in ("update", "predict"):
-            if not _is_zero(getattr(coupling, name).leave):
+        if not (_is_zero(coupling.update.leave) and _is_zero(coupling.predict.leave)):  # type: ignore[union-attr, arg-type]
+            for name in ("update", "predict"):
                 emit(f"{name}_{group}", _transformation, getattr(coupling, name), 2, 2)
     if not _is_zero(model.restoration.leave):
         emit("restoration", _restoration, model.restoration, 3, 4)

@@ -14,11 +14,11 @@ import numpy as np
 from flowcodec.errors import MissingModel, ModelError
 from flowcodec.runtime.channel import ChannelTables
 from flowcodec.runtime.coder import Tables
+from flowcodec.runtime.container import MODEL_ID_BYTES
 from flowcodec.runtime.integer import GraphInfo
 
 SUFFIX = ".flowmodel"
 BUNDLE_VERSION = 1
-ID_BYTES = 8
 SHIPPED = Path(__file__).parents[1] / "models"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -28,7 +28,7 @@ class Model:
     """All that encoding and decoding need of a model."""
 
     id: bytes
-    """First ID_BYTES of the SHA-256 over names and contents of all members."""
+    """First MODEL_ID_BYTES of the SHA-256 over names and contents of all members."""
     card: dict[str, Any]
     graphs: dict[str, bytes]
     graph_info: dict[str, GraphInfo]
@@ -42,7 +42,7 @@ def _content_id(members: dict[str, bytes]) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(members):
         digest.update(name.encode() + b"\0" + len(members[name]).to_bytes(8, "little") + members[name])
-    return digest.digest()[:ID_BYTES]
+    return digest.digest()[:MODEL_ID_BYTES]
 
 
 def _pack_array(array: np.ndarray) -> bytes:

@@ -26,6 +26,8 @@ NEAR_CELLS = 8
 """Cells with thresholds and reconstructions of their own; farther ones continue them at unit distance."""
 DITHER_LEVELS = 16
 CHANNELS = ("round", "dither")
+Block = tuple[int, int]
+"""Numbers that tell one run of coefficients of a file from every other; they keep their dithers apart."""
 _UNIT = 1 << FRACTION_BITS
 _DITHER_UNIT = _UNIT // DITHER_LEVELS
 
@@ -49,13 +51,13 @@ class ChannelTables:
 
 
 class Channel(Protocol):
-    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Symbols k of ``values`` (1/64 step, relative to the location; any float or integer type)."""
 
-    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Conditional means in 1/64 step, relative to the location."""
 
-    def table_ids(self, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """uint16 table of the coder for each coefficient."""
 
 
@@ -65,23 +67,23 @@ class Rounding:
     def __init__(self, tables: ChannelTables) -> None:
         self.tables = tables
 
-    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         magnitudes = np.abs(values)
-        thresholds = self.tables.thresholds[kind][scales]
+        thresholds = self.tables.thresholds[kind]
         symbols = np.zeros(len(values), np.int64)
         for cell in range(NEAR_CELLS):
-            symbols += magnitudes >= thresholds[:, cell]
+            symbols += magnitudes >= thresholds[:, cell][scales]
         far = symbols == NEAR_CELLS
-        symbols[far] += ((magnitudes[far] - thresholds[far, -1]) // _UNIT).astype(np.int64)
+        symbols[far] += ((magnitudes[far] - thresholds[:, -1][scales[far]]) // _UNIT).astype(np.int64)
         return np.where(values < 0, -symbols, symbols)
 
-    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         magnitudes = np.abs(symbols)
         near = np.minimum(magnitudes, NEAR_CELLS)
         values = self.tables.centroids[kind][scales, near] + (magnitudes - near) * _UNIT
         return np.where(symbols < 0, -values, values)
 
-    def table_ids(self, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         return (kind * SCALE_COUNT + scales.astype(np.uint16)).astype(np.uint16)
 
 
@@ -91,24 +93,24 @@ class Dither:
     def __init__(self, tables: ChannelTables, seed: int) -> None:
         self.tables, self.seed, self._rounding = tables, seed, Rounding(tables)
 
-    def _draw(self, count: int, block: int) -> np.ndarray:
+    def _draw(self, count: int, block: Block) -> np.ndarray:
         """uint8 dither levels 0 ... 15 of a block of coefficients: the low and high halves of the bytes of Philox words."""
-        words = np.random.Philox(key=self.seed, counter=[0, 0, 0, block]).random_raw((count + 15) // 16)
+        words = np.random.Philox(key=self.seed, counter=[0, 0, *block]).random_raw((count + 15) // 16)
         halves = np.frombuffer(words.astype("<u8").tobytes(), np.uint8)
         return np.stack([halves & 15, halves >> 4], axis=-1).reshape(-1)[:count]
 
-    def _offsets(self, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def _offsets(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Dither in sixteenths of a step after fading."""
         levels = self._draw(len(scales), block).astype(np.int64) - DITHER_LEVELS // 2
         return (levels * self.tables.dither_amplitude[kind][scales]) >> 4
 
-    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         offsets = self._offsets(kind, scales, block) * _DITHER_UNIT
         dithered = np.floor((values + offsets) / _UNIT + 0.5).astype(np.int64)
         plain = self._rounding.quantise(values, kind, scales, block)
         return np.where(self.tables.dither_amplitude[kind][scales] > 0, dithered, plain)
 
-    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         received = symbols * DITHER_LEVELS - self._offsets(kind, scales, block)
         shrinks = self.tables.dither_shrink[kind]
         magnitudes = np.abs(received)
@@ -117,7 +119,7 @@ class Dither:
         plain = self._rounding.reconstruct(symbols, kind, scales, block)
         return np.where(self.tables.dither_amplitude[kind][scales] > 0, dithered, plain)
 
-    def table_ids(self, kind: int, scales: np.ndarray, block: int) -> np.ndarray:
+    def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         levels = self._draw(len(scales), block)
         return self.tables.dither_tables[kind][scales, levels].astype(np.uint16)
 

@@ -17,6 +17,8 @@ from flowcodec.errors import FormatError
 TABLE_BITS = 20
 _CODER_BITS = 24
 _RAW_CHUNK_BITS = 12
+# What a stream may hold beyond its size by the accounts: the final state's spare bits and float32 sums.
+_ACCOUNT_SLACK, _ACCOUNT_SLACK_BITS = 0.01, 256
 _Ans = constriction.stream.stack.AnsCoder
 _Uniform = constriction.stream.model.Uniform
 _Categorical = constriction.stream.model.Categorical
@@ -33,6 +35,15 @@ class Tables:
     @cached_property
     def reach(self) -> np.ndarray:
         return (np.diff(self.starts) - 1) // 2
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """-log2 of the probability of each entry of ``frequencies``, bits; for accounts, never for decoding."""
+        return (TABLE_BITS - np.log2(self.frequencies)).astype(np.float32)
+
+    def bits(self, table: int, symbols: np.ndarray) -> float:
+        """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under one table."""
+        return float(self.costs[self.starts[table] + symbols].sum(dtype=np.float64))
 
     @cached_property
     def _models(self) -> dict[int, object]:
@@ -77,7 +88,7 @@ class SymbolEncoder:
         symbols = symbols[order]
         for table, begin, end in groups:
             part = symbols[begin:end]
-            self.ideal_bits += float((TABLE_BITS - np.log2(self.tables.of(table)))[part].sum())
+            self.ideal_bits += self.tables.bits(table, part)
             self._operations.append((part, self.tables.model(table)))
         for bits in np.unique(low_bits[low_bits > 0]):
             chosen = low_bits == bits
@@ -115,12 +126,17 @@ class SymbolEncoder:
 
 
 class SymbolDecoder:
-    """Reads a box in the order in which ``SymbolEncoder`` was given it. Raises FormatError where the bytes cannot be a stream."""
+    """Reads a box in the order in which ``SymbolEncoder`` was given it.
+
+    Raises FormatError where the bytes cannot be a stream, and as soon as more information has been read than the payload can hold:
+    an exhausted ANS coder would go on giving symbols for ever.
+    """
 
     def __init__(self, tables: Tables, payload: bytes) -> None:
         if len(payload) % 4:
             raise FormatError(f"latent box: expected whole 32-bit words, found {len(payload)} bytes; the file is damaged")
         self.tables = tables
+        self._bits_left = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         try:
             self._coder = _Ans(words) if len(words) else _Ans()
@@ -135,6 +151,7 @@ class SymbolDecoder:
         ordered = np.empty(len(table_ids), np.int32)
         for table, begin, end in groups:
             ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
+            self._spend(self.tables.bits(table, ordered[begin:end]))
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
         high = np.empty(len(table_ids), np.int64)
         high[order] = ordered
@@ -148,7 +165,13 @@ class SymbolDecoder:
         high[escaped] += np.where(high[escaped] < 0, -extra, extra)
         return (high << low_bits) | low
 
+    def _spend(self, bits: float) -> None:
+        self._bits_left -= bits
+        if self._bits_left < 0:
+            raise FormatError("latent box: holds fewer bits than its coefficients need; the file is damaged")
+
     def pop_raw(self, count: int, bits: int) -> np.ndarray:
+        self._spend(bits * count)
         values = np.zeros(count, np.int64)
         for begin in range(0, bits, _RAW_CHUNK_BITS):
             size = 1 << min(_RAW_CHUNK_BITS, bits - begin)

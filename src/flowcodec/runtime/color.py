@@ -14,6 +14,7 @@ _MATRIX_BITS = 14
 # round(2^14 / sqrt(3)), round(2^14 / sqrt(2)), round(2^14 / sqrt(6)) as literals: the decoder computes no square root.
 _THIRD, _HALF, _SIXTH = 9459, 11585, 6689
 _PLANE_LIMIT = 1 << 15
+_ROWS = 64
 
 
 def rgb_to_ycc(pixels: np.ndarray) -> np.ndarray:
@@ -26,6 +27,14 @@ def rgb_to_ycc(pixels: np.ndarray) -> np.ndarray:
 
 def ycc_to_rgb(planes: np.ndarray) -> np.ndarray:
     """Integer planes (C, H, W) with FRACTION_BITS fractional bits -> uint8 (H, W, C), C = 1 or 3; integers only."""
+    count, height, width = planes.shape
+    pixels = np.empty((height, width, count), np.uint8)
+    for top in range(0, height, _ROWS):
+        pixels[top : top + _ROWS] = _rotate_back(planes[:, top : top + _ROWS])
+    return pixels
+
+
+def _rotate_back(planes: np.ndarray) -> np.ndarray:
     planes = np.clip(planes, -_PLANE_LIMIT, _PLANE_LIMIT).astype(np.int32)
     shift = FRACTION_BITS + _MATRIX_BITS
     y = planes[0] * _THIRD + (1 << (shift - 1))

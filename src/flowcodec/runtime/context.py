@@ -91,7 +91,12 @@ def _clip(values: np.ndarray) -> np.ndarray:
 
 def two_ranges(values: np.ndarray) -> np.ndarray:
     """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
-    return np.concatenate([_clip(values), _clip(values >> RANGE_BITS)]).astype(np.int16)
+    count, height, width = values.shape
+    result = np.empty((2 * count, height, width), np.int16)
+    for top, bottom in row_chunks(height, width):
+        part = values[:, top:bottom]
+        result[:count, top:bottom], result[count:, top:bottom] = _clip(part), _clip(part >> RANGE_BITS)
+    return result
 
 
 def row_chunks(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -12,25 +12,25 @@ from flowcodec.runtime.step import step_fixed
 
 
 class Coupling:
-    """The coupling of one level at one step. A model whose coupling is the identity ships no graph for it, and both terms are 0."""
+    """The coupling of one level at one step. Where it is the identity the model has no graphs for it, and ``present`` is False."""
 
     def __init__(self, model: Model, runner: Runner, level: int, step_index: int) -> None:
         self.model, self.runner, self.level, self.step_index = model, runner, level, step_index
+        self.group = level_group(level)
+        self.present = f"update_{self.group}" in model.graph_info
 
-    def update(self, detail: np.ndarray) -> np.ndarray | int:
-        """U(detail): (9, h, w) -> (3, h, w), to be added to ``ll`` by the encoder."""
-        return self._run("update", detail, lambda: two_ranges(in_steps(detail, self.step_index)))
+    def update(self, detail: np.ndarray) -> np.ndarray:
+        """U(detail): (9, h, w) -> (3, h, w), added to ``ll`` by the encoder."""
+        return self._run("update", two_ranges(in_steps(detail, self.step_index)))
 
-    def prediction(self, ll: np.ndarray) -> np.ndarray | int:
-        """P(ll): (3, h, w) -> (9, h, w), to be taken off ``detail`` by the encoder."""
-        return self._run("predict", ll, lambda: contrast_planes(ll, self.step_index))
+    def prediction(self, ll: np.ndarray) -> np.ndarray:
+        """P(ll): (3, h, w) -> (9, h, w), taken off ``detail`` by the encoder; to be masked where coefficients do not exist."""
+        return self._run("predict", contrast_planes(ll, self.step_index))
 
-    def _run(self, name, values, inputs) -> np.ndarray | int:
-        graph = f"{name}_{level_group(self.level)}"
-        if graph not in self.model.graph_info:
-            return 0
-        height, width = values.shape[1:]
-        padded = pad_even(inputs())
+    def _run(self, name: str, planes: np.ndarray) -> np.ndarray:
+        graph = f"{name}_{self.group}"
+        height, width = planes.shape[1:]
+        padded = pad_even(planes)
         condition = condition_planes(self.step_index, self.level, *padded.shape[1:])
         output = run_in_strips(self.runner, graph, self.model.graph_info[graph], [padded, condition], [np.int16])[0][0]
         return to_pixels(output[:, :height, :width], step_fixed(self.step_index))

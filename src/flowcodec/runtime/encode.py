@@ -77,8 +77,9 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
         valid = valid_coefficients(*planes.shape[1:])
         ll, detail = analyse_level(planes)
         coupling = Coupling(model, runner, level, step)
-        ll = ll + np.float32(coupling.update(to_fixed(detail))) / unit
-        detail = detail - np.float32(coupling.prediction(to_fixed(ll)) * valid) / unit
+        if coupling.present:
+            ll += coupling.update(to_fixed(detail)).astype(np.float32) / unit
+            detail -= (coupling.prediction(to_fixed(ll)) * valid).astype(np.float32) / unit
         if grey:
             ll[1:] = 0
         details.append(detail)
@@ -97,7 +98,7 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         channels=channels,
         step_index=settings.step_index,
         channel=settings.channel,
-        seed=settings.seed,
+        seed=settings.seed if settings.channel == "dither" else 0,
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, header.step_index)
@@ -124,6 +125,9 @@ def _verify(data: bytes, picture: Picture, settings: EncodeSettings, model: Mode
     """Decodes with other thread counts and optimisation than the encoder used; all must give one picture."""
     first = decode_picture(data, settings.threads, model=model)
     second = decode_picture(data, 1, model=model, optimise=False)
-    same_alpha = (first.alpha is None) == (picture.alpha is None) and (picture.alpha is None or np.array_equal(first.alpha, picture.alpha))
-    if not (np.array_equal(first.pixels, second.pixels) and same_alpha):
+    if first.alpha is None or picture.alpha is None:
+        same_alpha = first.alpha is picture.alpha
+    else:
+        same_alpha = np.array_equal(first.alpha, picture.alpha)
+    if not (same_alpha and np.array_equal(first.pixels, second.pixels)):
         raise FlowCodecError("verification failed: two decodings of the new file differ; nothing was written, please report this")

@@ -22,7 +22,7 @@ LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS)
 BANDS = ("HL", "LH", "HH")
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
-_WIDE_LIMIT = (1 << 40) - 1
+_WIDE_LIMIT = (1 << 36) - 1
 
 
 def level_count(height: int, width: int) -> int:
@@ -109,28 +109,32 @@ def _turn(planes: np.ndarray) -> np.ndarray:
 
 def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float32 planes (C, H, W) -> ``ll`` (C, h, w) and ``detail`` (3C, h, w), h = ceil(H/2), w = ceil(W/2)."""
-    left, right = _split(planes)
-    (ll, lh), (hl, hh) = (map(_turn, _split(_turn(half))) for half in (left, right))
-    detail = np.zeros((len(planes), 3, *ll.shape[1:]), np.float32)
-    for band, values in enumerate((hl, lh, hh)):
-        detail[:, band, : values.shape[1], : values.shape[2]] = values
-    return ll, detail.reshape(-1, *ll.shape[1:])
+    count, height, width = planes.shape
+    ll = np.empty((count, (height + 1) // 2, (width + 1) // 2), np.float32)
+    detail = np.zeros((3 * count, *ll.shape[1:]), np.float32)
+    for plane in range(count):
+        left, right = _split(planes[plane])
+        (low, lh), (hl, hh) = (map(_turn, _split(_turn(half))) for half in (left, right))
+        ll[plane] = low
+        for band, values in enumerate((hl, lh, hh)):
+            detail[3 * plane + band, : values.shape[0], : values.shape[1]] = values
+    return ll, detail
 
 
 def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
     """Exact integer inverse of one level: ``ll`` and ``detail`` in 1/64 pixel units -> planes (C, height, width).
 
-    Inputs are clipped to the range in which no product overflows: 2^17 (int32) where the result is the image, else 2^40 (int64).
+    Inputs are clipped to the range in which no product overflows: 2^17 in int32, for levels whose result is the image; else 2^36
+    in int64.
     """
-    narrow = ll.dtype == np.int32
-    limit = _NARROW_LIMIT if narrow else _WIDE_LIMIT
-    detail = detail.reshape(len(ll), 3, *detail.shape[1:])
-    hl, lh, hh = (
-        _turn(np.clip(detail[:, band, :h, :w], -limit, limit)) for band, (h, w) in enumerate(band_shapes(height, width))
-    )
-    left = _merge(_turn(np.clip(ll, -limit, limit)), lh)
-    right = _merge(hl, hh)
-    return _merge(_turn(left), _turn(right))
+    limit = _NARROW_LIMIT if ll.dtype == np.int32 else _WIDE_LIMIT
+    planes = np.empty((len(ll), height, width), ll.dtype)
+    for plane in range(len(ll)):
+        bands = detail[3 * plane : 3 * plane + 3]
+        hl, lh, hh = (_turn(np.clip(x[:h, :w], -limit, limit)) for x, (h, w) in zip(bands, band_shapes(height, width), strict=True))
+        left = _merge(_turn(np.clip(ll[plane], -limit, limit)), lh)
+        planes[plane] = _merge(_turn(left), _turn(_merge(hl, hh)))
+    return planes
 
 
 def to_fixed(values: np.ndarray) -> np.ndarray:

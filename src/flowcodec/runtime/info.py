@@ -8,6 +8,9 @@ from flowcodec.runtime.container import BoxKind
 from flowcodec.runtime.step import log2_step
 
 
+_NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
+
+
 def describe(data: bytes) -> dict[str, Any]:
     """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError."""
     file = container.read(data)
@@ -27,7 +30,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "channel": header.channel,
         "seed": header.seed,
         "model": header.model_id.hex(),
-        "boxes": [{"kind": BoxKind(box.kind).name.lower(), "size_bytes": len(box.payload)} for box in file.boxes],
+        "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
         "metadata_bytes": {
             kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)
         },

@@ -49,6 +49,8 @@ class OrtRunner:
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
         self._options.log_severity_level = 3
+        # Every session would keep an arena as large as its largest strip.
+        self._options.enable_cpu_mem_arena = False
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = onnxruntime.GraphOptimizationLevel
         self._options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL

@@ -18,6 +18,10 @@ from flowcodec.runtime.context import pad_even
 from flowcodec.runtime.step import STEP_BITS
 
 FIRST_BOX_LEVEL = 4
+CHUNK = 1 << 18
+"""Coefficients coded at a time, which bounds the memory of large images."""
+_VALUE_LIMIT = (1 << 29) - 1
+"""Largest |value| in 1/64 step: its product with any step fits 64 bits."""
 
 
 def box_ends(level_count: int) -> list[int]:
@@ -25,12 +29,44 @@ def box_ends(level_count: int) -> list[int]:
     return list(range(min(level_count, FIRST_BOX_LEVEL), 0, -1)) or [0]
 
 
-class LatentEncoder:
+class _Latent:
+    """What both sides share: which coefficients are coded, in what order, and how symbols become values."""
+
+    def __init__(self, model: Model, channel: Channel, channels: int, level_count: int) -> None:
+        self.model, self.channel, self.channels = model, channel, channels
+        self._ends = box_ends(level_count)
+
+    def _exchange(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None) -> np.ndarray:
+        values = np.where(valid, locations, 0).astype(np.int32)
+        coded = np.flatnonzero(valid & ~self.model.channels.free[site.kind][scales])
+        flat, flat_scales = values.reshape(-1), scales.reshape(-1)
+        for number, begin in enumerate(range(0, len(coded), CHUNK)):
+            chosen = coded[begin : begin + CHUNK]
+            block = (number, site.number)
+            chunk_scales, base = flat_scales[chosen], flat[chosen].astype(np.int64)
+            tables = self.channel.table_ids(site.kind, chunk_scales, block)
+            if target is None:
+                symbols = self._read(tables)
+            else:
+                symbols = self.channel.quantise(target.reshape(-1)[chosen] - base, site.kind, chunk_scales, block)
+                self._write(symbols, tables)
+            received = base + self.channel.reconstruct(symbols, site.kind, chunk_scales, block)
+            flat[chosen] = np.clip(received, -_VALUE_LIMIT, _VALUE_LIMIT)
+        return values
+
+    def _read(self, tables: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
+        raise NotImplementedError
+
+
+class LatentEncoder(_Latent):
     """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units."""
 
     def __init__(self, model: Model, channel: Channel, latent: Sequence[np.ndarray], channels: int, step_index: int) -> None:
-        self.model, self.channel, self.latent, self.channels, self.step_index = model, channel, latent, channels, step_index
-        self._ends = box_ends(len(latent) - 1)
+        super().__init__(model, channel, channels, len(latent) - 1)
+        self.latent, self.step_index = latent, step_index
         self._coder = SymbolEncoder(model.tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0
@@ -47,13 +83,7 @@ class LatentEncoder:
         steps = np.array(band_steps(self.model, self.step_index, site.level)[site.bands]) / (1 << (STEP_BITS + FRACTION_BITS))
         detail = self.latent[len(self.latent) - site.level][site.bands]
         target = pack(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.parity)
-        values = np.where(valid, locations, 0).astype(np.int64)
-        coded = valid & ~self.model.channels.free[site.kind][scales]
-        chosen = scales[coded]
-        symbols = self.channel.quantise(target[coded] - values[coded], site.kind, chosen, site.block)
-        self._coder.push(symbols, self.channel.table_ids(site.kind, chosen, site.block))
-        values[coded] += self.channel.reconstruct(symbols, site.kind, chosen, site.block)
-        return values
+        return self._exchange(site, locations, scales, valid, target)
 
     def level_done(self, level: int) -> None:
         if level in self._ends:
@@ -61,13 +91,15 @@ class LatentEncoder:
             self.ideal_bits += self._coder.ideal_bits
             self._coder = SymbolEncoder(self.model.tables)
 
+    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
+        self._coder.push(symbols, tables)
 
-class LatentDecoder:
+
+class LatentDecoder(_Latent):
     """Exchange of the decoder. Raises FormatError where the boxes cannot be those of such an image."""
 
     def __init__(self, model: Model, channel: Channel, boxes: Sequence[bytes], channels: int, level_count: int) -> None:
-        self.model, self.channel, self.channels = model, channel, channels
-        self._ends = box_ends(level_count)
+        super().__init__(model, channel, channels, level_count)
         if len(boxes) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
         self._coders = [SymbolDecoder(model.tables, payload) for payload in boxes]
@@ -79,13 +111,11 @@ class LatentDecoder:
         return values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        values = np.where(valid, locations, 0).astype(np.int64)
-        coded = valid & ~self.model.channels.free[site.kind][scales]
-        chosen = scales[coded]
-        symbols = self._coders[0].pop(self.channel.table_ids(site.kind, chosen, site.block))
-        values[coded] += self.channel.reconstruct(symbols, site.kind, chosen, site.block)
-        return values
+        return self._exchange(site, locations, scales, valid, None)
 
     def level_done(self, level: int) -> None:
         if level in self._ends:
             self._coders.pop(0).finish()
+
+    def _read(self, tables: np.ndarray) -> np.ndarray:
+        return self._coders[0].pop(tables)

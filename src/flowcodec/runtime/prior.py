@@ -31,6 +31,7 @@ from flowcodec.runtime.step import STEP_BITS, step_fixed
 
 PLANES = 3
 LUMA, CHROMA = 0, 1
+_COARSEST_LIMIT = 1 << 26
 _BANDS = {LUMA: slice(0, LUMA_BANDS), CHROMA: slice(LUMA_BANDS, DETAIL_CHANNELS)}
 
 
@@ -43,8 +44,8 @@ class Site:
     parity: int
 
     @property
-    def block(self) -> int:
-        """Number of the exchange within a file, which separates the dither of one from that of another."""
+    def number(self) -> int:
+        """Number of the exchange within a file."""
         return 4 * self.level + 2 * self.kind + self.parity
 
     @property
@@ -107,10 +108,10 @@ def band_steps(model: Model, step_index: int, level: int) -> list[int]:
     return [(step_fixed(step_index) * int(m) + (1 << 11)) >> 12 for m in multipliers]
 
 
-def _saturate(values: np.ndarray, step: int) -> np.ndarray:
-    """Keeps value * step below 2^62, which only a hostile file can reach."""
-    limit = (1 << 62) // step
-    return np.clip(values, -limit, limit)
+def _narrow(values: np.ndarray, dtype: type) -> np.ndarray:
+    """Converted with saturation well inside the range, so that sums of a few stay inside too; only hostile files reach it."""
+    limit = np.iinfo(dtype).max >> 4
+    return np.clip(values, -limit, limit).astype(dtype)
 
 
 class Walk:
@@ -124,25 +125,24 @@ class Walk:
     def run(self, exchange: Exchange, synthesise_image: bool = True) -> np.ndarray:
         """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``."""
         step = step_fixed(self.step_index)
-        coarsest = to_pixels(_saturate(exchange.coarsest(step) << FRACTION_BITS, step), step)
-        ll = coarsest.reshape(PLANES, 1, 1)
-        carried: np.ndarray | None = None
+        coarsest = np.clip(exchange.coarsest(step), -_COARSEST_LIMIT, _COARSEST_LIMIT)
+        ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
+        self._carried: np.ndarray | None = None
         for level in range(len(self.shapes) - 1, 0, -1):
-            detail, carried = self._details(level, ll, carried, exchange)
+            detail = self._details(level, ll, exchange)
             exchange.level_done(level)
             if level > 1 or synthesise_image:
                 ll = self._synthesise(level, ll, detail)
         return ll
 
-    def _details(
-        self, level: int, ll: np.ndarray, carried: np.ndarray | None, exchange: Exchange
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """(details in 1/64 band step on the even grid, features for the next level)."""
+    def _details(self, level: int, ll: np.ndarray, exchange: Exchange) -> np.ndarray:
+        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``_carried``."""
         networks = LevelNetworks(self.model, self.runner, level, self.step_index)
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
-        trunk = networks.trunk(ll, carried)
-        detail = np.zeros(valid.shape, np.int64)
+        trunk = networks.trunk(ll, self._carried)
+        self._carried = None  # the largest array of a coarse level; the finer one needs the memory
+        detail = np.zeros(valid.shape, np.int32)
         for kind in (LUMA, CHROMA) if self.channels == PLANES else (LUMA,):
             for parity in (0, 1):
                 site = Site(level, kind, parity)
@@ -150,24 +150,25 @@ class Walk:
                 locations, scales = networks.stage(site, trunk, None if seen is None else two_ranges(seen))
                 values = exchange.coefficients(site, locations, scales, pack(valid[site.bands], parity))
                 unpack_into(detail[site.bands], values, parity)
-        if level == 1:
-            return detail, None
-        carried = networks.carry(trunk, two_ranges(detail))
-        return detail, carried[:, : finer[0], : finer[1]]
+        if level > 1:
+            self._carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
+        return detail
 
     def _synthesise(self, level: int, ll: np.ndarray, detail: np.ndarray) -> np.ndarray:
         """Details in steps -> couplings undone -> the planes of the next finer level."""
         height, width = ll.shape[1:]
         steps = band_steps(self.model, self.step_index, level)
-        pixels = np.stack([to_pixels(_saturate(d[:height, :width], s), s) for d, s in zip(detail, steps, strict=True)])
+        # The narrow type holds what the synthesis of the image accepts; coarser levels may exceed it.
+        dtype = np.int32 if level == 1 else np.int64
+        pixels = np.empty((DETAIL_CHANNELS, height, width), dtype)
+        for band, step in enumerate(steps):
+            pixels[band] = _narrow(to_pixels(detail[band, :height, :width], step), dtype)
         coupling = Coupling(self.model, self.runner, level, self.step_index)
-        pixels = pixels + coupling.prediction(ll) * valid_coefficients(*self.shapes[level - 1])
-        ll = ll - coupling.update(pixels)
+        if coupling.present:
+            pixels += _narrow(coupling.prediction(ll) * valid_coefficients(*self.shapes[level - 1]), dtype)
+            ll = ll - coupling.update(pixels)
+        ll = _narrow(ll, dtype)
         if self.channels != PLANES:
             ll[self.channels :] = 0
             pixels[LUMA_BANDS:] = 0
-        dtype = np.int32 if level == 1 else np.int64
-        if level == 1:
-            limit = (1 << 31) - 1
-            ll, pixels = np.clip(ll, -limit, limit), np.clip(pixels, -limit, limit)
-        return synthesise_level(ll.astype(dtype), pixels.astype(dtype), *self.shapes[level - 1])
+        return synthesise_level(ll, pixels, *self.shapes[level - 1])

@@ -1,0 +1,160 @@
+"""Draws docs/figures/kodak_rd.png and fills the tables of README.md from the files under results/.
+
+    python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
+
+A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak or speed.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from flowcodec.benchmark.bdrate import Curve
+from flowcodec.benchmark.summary import OURS
+from flowcodec.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+TABLE_RATES = (0.25, 0.5, 1.0, 2.0)
+SHOWN_BPP, SHOWN_DB = (0.1, 4.0), (23.0, 47.0)
+
+
+def draw(document: Mapping[str, Any], path: Path) -> None:
+    """PSNR over rate: ours thick, measured rivals solid, published curves dashed."""
+    figure, axes = plt.subplots(figsize=(7.2, 5.0), dpi=150)
+    for curve in document["curves"]:
+        ours, published = curve["name"] == OURS, curve["kind"] == "published"
+        label = f"{curve['name']}, published" if published else curve["name"]
+        style: dict[str, Any] = {"linewidth": 2.6, "color": "black", "zorder": 3} if ours else {"linewidth": 1.4}
+        style |= {"linestyle": "--"} if published else {"marker": "o", "markersize": 3}
+        axes.plot(curve["bpp"], curve["psnr_db"], label=label, **style)
+    axes.set(xscale="log", xlim=SHOWN_BPP, ylim=SHOWN_DB, xlabel="bits per pixel (whole files)", ylabel="PSNR (dB, RGB)")
+    axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 4]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_title(f"Kodak, mean of {len(document['images'])} images", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def kodak_table(document: Mapping[str, Any]) -> str:
+    """BD-rates and PSNR at a few rates, best codec first, and the checks in words."""
+    bd_rates = document["bd_rate_percent"]
+    rates = bd_rates["values"]
+    windows = {name: f"{low:g}–{high:g} dB" for name, (low, high) in bd_rates["windows_db"].items()}  # noqa: RUF001
+    header = ["codec", *(f"BD-rate, {text}" for text in windows.values()), *(f"dB at {rate:g} bpp" for rate in TABLE_RATES)]
+    found = sorted(document["curves"], key=lambda curve: _first(rates.get(curve["name"], {}).values()))
+    rows = []
+    for curve in found:
+        name = curve["name"] + (" (published)" if curve["kind"] == "published" else "")
+        cells = [f"**{name}**" if curve["name"] == OURS else name]
+        cells += [_cell(rates.get(curve["name"], {}).get(window), "+.1f", " %") for window in windows]
+        cells += [_cell(psnr, ".2f") for psnr in _psnr_at(curve)]
+        rows.append(cells)
+    note = f"BD-rate against {bd_rates['anchor']}: negative is fewer bits."
+    return "\n".join([_markdown(header, rows), "", note, *_in_words(document)])
+
+
+def _in_words(document: Mapping[str, Any]) -> Iterable[str]:
+    check = document["checks"]["above_rivals"]
+    low, high = check["bpp"]
+    for rival, margin in check["rivals"].items():
+        if margin["passed"] is not None:
+            place = "above" if margin["least_margin_db"] > 0 else "not always above"
+            least = f"{margin['least_margin_db']:+.2f} dB at {margin['at_bpp']:.2f} bpp"
+            mean = f"{margin['mean_margin_db']:+.2f} dB"
+            yield f"{OURS} is {place} {rival} from {low:g} to {high:g} bpp (least {least}, mean {mean})."
+    for rival, values in document["image_by_image"]["bd_rate_percent_against"].items():
+        if rival != OURS:
+            span = f"{values['best']:+.1f} to {values['worst']:+.1f} %"
+            yield f"Image by image against {rival}: {values['mean']:+.1f} % bits on average ({span})."
+
+
+def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str:
+    """Times of one image and of start-up, cost of decoding, memory for large photographs; with machine and settings."""
+    image, settings, machine = speed["image"], speed["settings"], speed["environment"]["machine"]
+    rows = [
+        ["encode", f"{speed['encode']['median_s']:.2f} s"],
+        ["decode", f"{speed['decode']['median_s']:.2f} s"],
+        ["decoder, multiply-accumulates", f"{speed['decoder_kmac_per_pixel']:.1f} k per pixel"],
+        ["`flowcodec --help`, whole process", f"{speed['start_up']['help']['median_s']:.2f} s"],
+        ["`flowcodec info`, whole process", f"{speed['start_up']['info']['median_s']:.2f} s"],
+    ]
+    for photograph in (memory or {"photographs": {}})["photographs"].values():
+        megapixels = photograph["width"] * photograph["height"] / 1e6
+        peaks = f"{photograph['encode']['peak_mib']:.0f} / {photograph['decode']['peak_mib']:.0f} MiB"
+        rows.append([f"peak memory, encode / decode, {megapixels:.0f} megapixels", peaks])
+    note = (
+        f"{image['width']}×{image['height']}, quality {settings['quality']:g}, {settings['threads']} threads, warm medians of "  # noqa: RUF001
+        f"{settings['repeats']}; {machine['cpu']}, {machine['cores']} cores; model {speed['model']}."
+    )
+    return "\n".join([_markdown(["what", "measured"], rows), "", note])
+
+
+def replace_block(text: str, name: str, body: str) -> str:
+    """``text`` with ``body`` between the markers of ``name``. Raises InputError where the markers are missing."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise InputError(f"expected the markers {begin} and {end} once, in this order; add them where the table belongs")
+    return pattern.sub(lambda _: f"{begin}\n{body}\n{end}", text)
+
+
+def _psnr_at(curve: Mapping[str, Any]) -> Iterable[float | None]:
+    for rate in TABLE_RATES:
+        try:
+            yield float(Curve.from_points(curve["name"], curve["bpp"], curve["psnr_db"]).psnr_at(np.array(rate)))
+        except InputError:
+            yield None
+
+
+def _first(values: Iterable[float | None]) -> float:
+    return next((value for value in values if value is not None), float("inf"))
+
+
+def _cell(value: float | None, form: str, unit: str = "") -> str:
+    return "–" if value is None else format(value, form) + unit  # noqa: RUF001
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs/figures/kodak_rd.png")
+    arguments = parser.parse_args()
+    found = {path.stem: json.loads(path.read_text()) for path in arguments.results.glob("*.json")}
+    try:
+        if "kodak" not in found:
+            raise InputError(f"{arguments.results}: no kodak.json; run `flowcodec benchmark` first")
+        text = arguments.readme.read_text()
+        draw(found["kodak"], arguments.figure)
+        text = replace_block(text, "kodak", kodak_table(found["kodak"]))
+        if "speed" in found:
+            text = replace_block(text, "speed", speed_table(found["speed"], found.get("memory")))
+    except (OSError, InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    arguments.readme.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

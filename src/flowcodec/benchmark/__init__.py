@@ -1,0 +1,1 @@
+"""Rate-distortion measurements on real files, ours and others'."""

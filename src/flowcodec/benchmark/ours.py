@@ -1,0 +1,35 @@
+"""FlowCodec as a codec of the benchmark: settings are quantiser steps; real files, really decoded."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import flowcodec
+
+STEPS = tuple(2.0 ** (half_octaves / 2) for half_octaves in range(4, 16))
+"""Steps of 4 to 181 grey levels, two an octave."""
+
+
+@dataclass(frozen=True)
+class FlowCodec:
+    channel: str = "round"
+    model: str = "default"
+    threads: int = 1
+    settings: tuple[float, ...] = STEPS
+
+    @property
+    def name(self) -> str:
+        return "FlowCodec" if self.channel == "round" else f"FlowCodec ({self.channel})"
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the bytes, the model's id included."""
+        model = flowcodec.load_model(self.model).id.hex()
+        options = {"channel": self.channel, "model": model}
+        return {"version": f"flowcodec {flowcodec.__version__}", "options": options, "setting": "step"}
+
+    def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+        return flowcodec.encode(pixels, step=setting, channel=self.channel, model=self.model, threads=self.threads)
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return flowcodec.decode(data, threads=self.threads, model=self.model)

@@ -1,0 +1,382 @@
+"""The command line. Everything heavy is imported inside the commands, so that ``--help`` and ``info`` start at once."""
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from flowcodec.errors import InputError
+from flowcodec.text import facts_of, lines, number, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIX = ".flow"
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class _Commands(TyperGroup):
+    """Errors become one line on stderr and exit code 1; --verbose, anywhere on the line, shows where they come from."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--verbose" in args:
+            args = ["--verbose", *(arg for arg in args if arg != "--verbose")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise  # usage errors and exits are reported by Typer
+            if ctx.params.get("verbose"):
+                import traceback
+
+                typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            typer.echo(f"error: {one_line(error)}", err=True)
+            raise typer.Exit(1) from error
+
+
+class _ManyFolders(TyperCommand):
+    """``--data A B`` means ``--data A --data B``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        expanded: list[str] = []
+        within = False
+        for position, arg in enumerate(args):
+            if arg.startswith("-"):
+                within = arg == "--data"
+            elif within and args[position - 1] != "--data":
+                expanded.append("--data")
+            expanded.append(arg)
+        return super().parse_args(ctx, expanded)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="FlowCodec: image compression with a normalizing flow.",
+)
+
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
+ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from flowcodec import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show where an error comes from; works anywhere on the line.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+# --- files --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def encode(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images or folders of images; - is stdin.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A file, - for stdout, or a folder for several inputs.")],
+    quality: Annotated[
+        float | None, typer.Option("-q", "--quality", min=0, max=100, help="0 (smallest file) to 100; 60 by default.")
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", min=0, help="Quantiser step in grey levels, instead of a quality.")
+    ] = None,
+    channel: Annotated[
+        Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
+    ] = "round",
+    model: ModelName = "default",
+    threads: Threads = None,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
+    verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
+) -> None:
+    """Encode images as .flow files."""
+    if quality is not None and step is not None:
+        raise typer.BadParameter("give either a quality or a step", param_hint="--quality / --step")
+    from flowcodec.jobs import Job, plan, read_image, run, write_bytes
+    from flowcodec.runtime.encode import EncodeSettings, encode_picture
+    from flowcodec.runtime.image import READ_SUFFIXES
+
+    chosen = {} if quality is None else {"quality": quality}
+    settings = EncodeSettings(**chosen, step=step, channel=channel, model=model, threads=threads, seed=seed, verify=verify)
+
+    def work(job: Job) -> str:
+        picture = read_image(job.source)
+        data = encode_picture(picture, settings)
+        write_bytes(job.target, data)
+        bpp = 8 * len(data) / (picture.width * picture.height)
+        return f"{job.target}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp:.3f} bpp" + (
+            ", verified" if verify else ""
+        )
+
+    run(plan(inputs, out, READ_SUFFIXES, SUFFIX), work, "encoding")
+
+
+@app.command()
+def decode(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=".flow files or folders of them; - is stdin.")],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="A file, its format by extension, - for PNG on stdout, or a folder for several inputs."
+        ),
+    ],
+    threads: Threads = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
+    ] = None,
+) -> None:
+    """Decode .flow files to images."""
+    from flowcodec.jobs import STANDARD, Job, plan, read_bytes, run, write_bytes
+    from flowcodec.runtime.bundle import load_model
+    from flowcodec.runtime.decode import decode_picture
+    from flowcodec.runtime.image import format_of, write_picture
+
+    planned = plan(inputs, out, {SUFFIX}, ".png")
+    for job in planned.jobs:
+        if job.target != STANDARD:
+            format_of(Path(job.target))  # a name that cannot be written is refused before anything is decoded
+    loaded = None if model is None else load_model(model)
+
+    def work(job: Job) -> str:
+        picture = decode_picture(read_bytes(job.source), threads, model=loaded)
+        if job.target == STANDARD:
+            stream = io.BytesIO()
+            write_picture(picture, stream, "png")
+            write_bytes(STANDARD, stream.getvalue())
+        else:
+            write_picture(picture, Path(job.target))
+        return f"{job.target}: {picture.width}x{picture.height}"
+
+    run(planned, work, "decoding")
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .flow file; - is stdin.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a .flow file says about itself, without decoding it."""
+    from flowcodec.jobs import read_bytes
+    from flowcodec.runtime.info import describe
+
+    facts = describe(read_bytes(file))
+    typer.echo(json.dumps(facts) if as_json else "\n".join(lines(facts)))
+
+
+@app.command()
+def compare(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The image to compare with; - is stdin.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or .flow files of the same size.")],
+    as_json: AsJson = False,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
+    ] = None,
+) -> None:
+    """Measure PSNR and MS-SSIM (of the colours, without alpha), and the bits per pixel of compressed files."""
+    import math
+
+    from flowcodec.jobs import read_any
+    from flowcodec.runtime.bundle import load_model
+    from flowcodec.runtime.quality import ms_ssim, psnr_db
+
+    loaded = None if model is None else load_model(model)
+    original, _ = read_any(reference, loaded)
+    rows: list[dict[str, Any]] = []
+    for name in images:
+        picture, bpp = read_any(name, loaded)
+        if picture.pixels.shape[:2] != original.pixels.shape[:2]:
+            expected, found = (f"{p.width}x{p.height}" for p in (original, picture))
+            raise InputError(f"{name}: expected {expected} as in {reference}, found {found}")
+        psnr = psnr_db(original.pixels, picture.pixels)
+        identical = math.isinf(psnr)
+        similarity = ms_ssim(original.pixels, picture.pixels)
+        rows.append(
+            {"image": name, "bpp": bpp, "psnr_db": None if identical else psnr, "ms_ssim": similarity, "identical": identical}
+        )
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    width = max(len("image"), *(len(row["image"]) for row in rows))
+    typer.echo(f"{'image':{width}}  {'bpp':>7}  {'PSNR dB':>9}  {'MS-SSIM':>8}")
+    for row in rows:
+        psnr_text = "identical" if row["identical"] else f"{row['psnr_db']:.3f}"
+        typer.echo(f"{row['image']:{width}}  {number(row['bpp'], 4):>7}  {psnr_text:>9}  {number(row['ms_ssim'], 5):>8}")
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder for the files it writes.")] = Path("flowcodec-demo")) -> None:
+    """Compress a bundled photograph at three qualities, beside JPEG, WebP and AVIF at the same bytes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flowcodec.demo import run_demo, table_rows
+    from flowcodec.progress import busy
+
+    with busy("starting") as say:
+        result = run_demo(out, say)
+    table = Table("codec", box=None)
+    for heading in ("setting", "bytes", "bpp", "PSNR dB", "MS-SSIM"):
+        table.add_column(heading, justify="right")
+    for row in table_rows(result):
+        table.add_row(*row, style="bold" if row[0] == "FlowCodec" else None)
+    Console(highlight=False).print(table)
+    typer.echo(f"side by side, at the lowest of the three rates: {result.picture}")
+
+
+# --- training, export and measurement ------------------------------------------------------------------------------------
+
+
+@app.command(cls=_ManyFolders)
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file, see configs/.")],
+    data: Annotated[list[Path], typer.Option("--data", metavar="DIR...", help="Folders of training images.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run: state, weights, metrics.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this time; --resume goes on.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Train a model; needs the extra 'train'. Several GPUs: torchrun --nproc-per-node N -m flowcodec.cli train ..."""
+    with _extra("train"):
+        import torch
+
+        from flowcodec.training.config import TrainingConfig
+        from flowcodec.training.loop import STATE_FILE, WEIGHTS_FILE, Trainer
+    from flowcodec.progress import TrainingReport
+
+    settings = TrainingConfig.read(config)
+    if not resume and (out / STATE_FILE).exists():
+        raise InputError(f"{out}: already holds a run; pass --resume to go on with it, or give another --out")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with TrainingReport(silent=os.environ.get("RANK", "0") != "0") as report:
+        trainer = Trainer(settings, data, out, device, report)
+        if resume:
+            trainer.resume()
+        trainer.run(minutes)
+        report.say(f"step {trainer.step} of {settings.optimizer.steps}; averaged weights in {out / WEIGHTS_FILE}")
+
+
+@app.command(cls=_ManyFolders)
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights.safetensors of a run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write, ending in .flowmodel.")],
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", metavar="DIR...", help="Folders whose held-out images measure the rate lost.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The checkpoint to compare with, if CHECKPOINT was trained in integers.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into a model file and prove its integer bounds; needs the extra 'train'."""
+    with _extra("train"):
+        from flowcodec.export.run import export_model
+
+    images = _held_out_crops(data) if data else []
+    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference)
+    typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
+
+
+@app.command()
+def benchmark(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the results; goes on with what it holds.")] = Path(
+        "benchmark.json"
+    ),
+    codec: Annotated[list[str] | None, typer.Option(help="Only this codec; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one core each.")] = 1,
+    timing: Annotated[bool, typer.Option(help="Measure times as well; not on a busy machine.")] = True,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what OUT already holds.")] = False,
+) -> None:
+    """Measure rate and distortion of FlowCodec, JPEG, JPEG 2000, WebP and AVIF on whole files."""
+    from flowcodec.benchmark.classical import CLASSICAL
+    from flowcodec.benchmark.ours import FlowCodec
+    from flowcodec.benchmark.run import Codec, run_benchmark
+    from flowcodec.progress import CountReport
+
+    every: list[Codec] = [*CLASSICAL, FlowCodec(), FlowCodec(channel="dither")]
+    known = {entry.name: entry for entry in every}
+    for name in codec or ():
+        if name not in known:
+            raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")
+    chosen = [known[name] for name in codec or known]
+    with CountReport("measuring") as progress:
+        document = run_benchmark(paths, chosen, out, workers=workers, timing=timing, resume=not fresh, progress=progress)
+    against = document["image_by_image"]["bd_rate_percent_against"]
+    if against:
+        typer.echo("BD-rate of FlowCodec in percent, image by image (negative: fewer bits at the same PSNR), against")
+        typer.echo("\n".join(lines(against)))
+    typer.echo(f"results in {out}")
+
+
+# --- helpers ------------------------------------------------------------------------------------------------------------
+
+
+def _held_out_crops(folders: list[Path]) -> "list[np.ndarray]":
+    """uint8 (S, S, 3) centres of images that training keeps for validation, spread evenly over the folders."""
+    import numpy as np
+
+    from flowcodec.runtime.image import read_picture
+    from flowcodec.training.config import DataConfig
+    from flowcodec.training.data import list_images
+
+    config = DataConfig()
+    side = config.validation_crop
+    held_out = [path for path, position in list_images(folders) if position % config.validation_every == 0]
+    chosen = np.linspace(0, len(held_out) - 1, min(config.validation_crops, len(held_out))).astype(int)
+    crops = []
+    for pixels in (read_picture(held_out[index]).pixels for index in chosen):
+        top, left = ((extent - side) // 2 for extent in pixels.shape[:2])
+        if min(top, left) >= 0 and pixels.shape[2] == 3:
+            crops.append(pixels[top : top + side, left : left + side])
+    return crops
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Imports of an optional part of the package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "flowcodec":
+            raise
+        raise InputError(f"this command needs {error.name}: pip install 'flowcodec[{name}]'") from error
+
+
+def _terminate(*_: Any) -> NoReturn:
+    sys.exit(_TERMINATED)
+
+
+def main() -> None:
+    """Entry point. SIGTERM ends it as Ctrl-C does: what is being written is removed."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The benchmark's loop: rows, resumption, what invalidates them, and the summary."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowcodec.benchmark.classical import Jpeg, WebP
+from flowcodec.benchmark.run import run_benchmark
+from flowcodec.benchmark.summary import ANCHOR, PUBLISHED, mean_points, summarise
+from flowcodec.errors import InputError
+
+ANCHORS = Path(__file__).parents[2] / "results/anchors/kodak_anchors.json"
+
+
+@dataclass
+class Quantiser:
+    """A codec that rounds pixels and spends as many bytes as it is told to."""
+
+    name: str = "quantiser"
+    settings: tuple[float, ...] = (4.0, 8.0)
+    version: str = "1"
+    encoded: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"version": self.version, "options": {"levels": (0, 1)}, "setting": "step"}
+
+    def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+        self.encoded += 1
+        rounded = np.clip(np.rint(pixels / setting) * setting, 0, 255).astype(np.uint8)
+        return repr(pixels.shape).encode() + b"|" + rounded.tobytes() + bytes(int(400 / setting))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        shape, values = data.split(b"|", 1)
+        height, width, channels = (int(extent) for extent in shape.strip(b"()").split(b","))
+        return np.frombuffer(values[: height * width * channels], np.uint8).reshape(height, width, channels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(3)
+    for name, size in (("one", (20, 30)), ("two", (24, 16))):
+        Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_rows_hold_what_was_measured(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results" / "kodak.json"
+    seen = []
+    document = run_benchmark([folder], [Quantiser()], out, progress=lambda done, total: seen.append((done, total)))
+    assert json.loads(out.read_text()) == json.loads(json.dumps(document)) and not list(out.parent.glob("*.partial"))
+    assert seen == [(2, 4), (4, 4)]
+    row = document["rows"][0]
+    assert (row["codec"], row["image"], row["setting"]) == ("quantiser", "one", 4.0)
+    assert row["size_bytes"] == len("(20, 30, 3)|") + 20 * 30 * 3 + 100 and row["bpp"] == 8 * row["size_bytes"] / 600
+    assert 44 < row["psnr_db"] < 48 and row["ms_ssim"] is None and row["encode_s"] > 0
+    assert document["codecs"]["quantiser"]["environment"]["workers"] == 1
+    assert document["images"]["two"]["height"] == 24
+
+
+def test_a_second_run_measures_only_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kodak.json"
+
+    def encodings(codec: Quantiser, **options: Any) -> int:
+        run_benchmark([folder], [codec], out, timing=False, **options)
+        return codec.encoded
+
+    assert encodings(Quantiser()) == 4
+    first = out.read_text()
+    assert encodings(Quantiser()) == 0 and out.read_text() == first
+    assert encodings(Quantiser(settings=(4.0, 8.0, 16.0))) == 2
+    assert encodings(Quantiser(name="another")) == 4
+    assert {row["codec"] for row in json.loads(out.read_text())["rows"]} == {"quantiser", "another"}
+    assert encodings(Quantiser(version="2")) == 4, "another version measures anew"
+    assert encodings(Quantiser(version="2"), resume=False) == 4
+    Image.new("RGB", (30, 20), "red").save(folder / "one.png")
+    assert encodings(Quantiser(version="2")) == 2, "another image under the same name measures anew"
+
+
+def test_a_run_that_was_cut_off_goes_on(folder: Path, tmp_path: Path) -> None:
+    class Failing(Quantiser):
+        def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+            if self.encoded == 3:
+                raise KeyboardInterrupt
+            return super().encode(pixels, setting)
+
+    out = tmp_path / "kodak.json"
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark([folder], [Failing()], out, timing=False)
+    codec = Quantiser()
+    document = run_benchmark([folder], [codec], out, timing=False)
+    assert codec.encoded == 2 and len(document["rows"]) == 4
+
+
+def test_times_are_never_mixed_with_untimed_rows(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kodak.json"
+    run_benchmark([folder], [Quantiser()], out, timing=False)
+    assert all(row["encode_s"] is None for row in json.loads(out.read_text())["rows"])
+    timed = run_benchmark([folder], [Quantiser()], out)
+    assert all(row["encode_s"] > 0 and row["decode_s"] > 0 for row in timed["rows"])
+    document = json.loads(out.read_text())
+    document["codecs"]["quantiser"]["environment"]["machine"]["cpu"] = "another"
+    out.write_text(json.dumps(document))
+    codec = Quantiser()
+    run_benchmark([folder], [codec], out)
+    assert codec.encoded == 4 + 2, "other machine: all rows, and a first call of each image that is not counted"
+
+
+def test_several_workers_give_the_same_rows(folder: Path, tmp_path: Path) -> None:
+    codecs = [Jpeg(), WebP()]
+    one = run_benchmark([folder], codecs, tmp_path / "one.json", timing=False)
+    two = run_benchmark([folder], codecs, tmp_path / "two.json", workers=2, timing=False)
+    assert one["rows"] == two["rows"] and len(one["rows"]) == 2 * (len(Jpeg.settings) + len(WebP.settings))
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    class Cropping(Quantiser):
+        def decode(self, data: bytes) -> np.ndarray:
+            return super().decode(data)[1:]
+
+    with pytest.raises(InputError, match=r"quantiser: expected uint8 \(20, 30, 3\), decoded uint8 \(19, 30, 3\)"):
+        run_benchmark([folder], [Cropping()], tmp_path / "kodak.json", timing=False)
+    with pytest.raises(InputError, match="workers"):
+        run_benchmark([folder], [Quantiser()], tmp_path / "kodak.json", workers=0)
+    for text in ("{", '{"format": 99}'):
+        (tmp_path / "old.json").write_text(text)
+        with pytest.raises(InputError, match=r"old\.json"):
+            run_benchmark([folder], [Quantiser()], tmp_path / "old.json")
+
+
+def curve_rows(codec: str, bpp: np.ndarray, psnr_db: np.ndarray, spread: float = 0.0) -> list[dict[str, Any]]:
+    """Rows of two images whose mean is the given curve."""
+    return [
+        {"codec": codec, "image": image, "setting": k, "bpp": rate * (1 + sign * spread), "psnr_db": quality, "ms_ssim": None}
+        for k, (rate, quality) in enumerate(zip(bpp, psnr_db, strict=True))
+        for image, sign in (("a", 1), ("b", -1))
+    ]
+
+
+def test_summary_of_known_curves() -> None:
+    """Ours is made VTM at 1.2 times its rate; the rivals lie 2 dB lower and, in part, 1 dB higher."""
+    anchors = json.loads(ANCHORS.read_text())
+    vtm, quality = np.array(anchors[ANCHOR]["bpp"]), np.array(anchors[ANCHOR]["psnr_rgb"])
+    rows = curve_rows("FlowCodec", 1.2 * vtm, quality, spread=0.3) + curve_rows("JPEG 2000", 1.2 * vtm, quality - 2)
+    summary = summarise(rows, ["a", "b"], anchors)
+    assert summary["bd_rate_percent"]["values"]["FlowCodec"] == pytest.approx({"all": 20.0, "middle": 20.0, "high": 20.0})
+    assert summary["checks"]["bd_rate"]["passed"] and summary["checks"]["bd_rate"]["percent"] == pytest.approx(20)
+    above = summary["checks"]["above_rivals"]
+    assert above["rivals"]["JPEG 2000"]["least_margin_db"] == pytest.approx(2) and above["rivals"]["JPEG 2000"]["passed"]
+    assert above["rivals"]["WebP"] == {"passed": None, "reason": "no curve of WebP"} and above["passed"] is None
+    assert [curve["name"] for curve in summary["curves"]] == ["FlowCodec", "JPEG 2000", *PUBLISHED]
+    assert {curve["kind"] for curve in summary["curves"][2:]} == {"published"}
+    by_image = summary["image_by_image"]["bd_rate_percent_against"]
+    assert list(by_image) == ["JPEG 2000"] and by_image["JPEG 2000"]["images"] == 2
+    assert by_image["JPEG 2000"]["best"] < by_image["JPEG 2000"]["mean"] < by_image["JPEG 2000"]["worst"] < 0
+
+    crossing = curve_rows("WebP", 1.2 * vtm, quality + np.where(vtm > 1, 1.0, -1.0))
+    above = summarise(rows + crossing, ["a", "b"], anchors)["checks"]["above_rivals"]
+    assert above["rivals"]["WebP"]["passed"] is False and above["passed"] is False
+    assert above["rivals"]["WebP"]["at_bpp"] > 1
+
+    low = summarise(curve_rows("FlowCodec", 1.2 * vtm[quality < 40], quality[quality < 40]), ["a", "b"], anchors)
+    assert low["bd_rate_percent"]["values"]["FlowCodec"]["all"] is None
+    assert low["checks"]["bd_rate"]["passed"] is None and "does not cover" in low["checks"]["bd_rate"]["reason"]
+    assert summarise(rows, ["a", "b"], None)["checks"]["bd_rate"]["passed"] is None
+
+
+def test_a_point_needs_all_images() -> None:
+    rows = curve_rows("c", np.array([1.0, 2.0]), np.array([30.0, 35.0]))[:-1]
+    assert mean_points(rows, ["a", "b"], "c")["settings"] == [0]

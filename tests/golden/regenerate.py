@@ -1,0 +1,52 @@
+"""Writes the golden files of the shipped model: ``python tests/golden/regenerate.py``. Needed after a change of format or model.
+
+Each file's bytes and the SHA-256 of its decoded pixels are pinned; a decoder on any machine must reproduce the pixels.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import flowcodec
+from flowcodec.demo import PHOTO
+
+FOLDER = Path(__file__).parent
+HASHES = FOLDER / "hashes.json"
+
+
+def cases() -> dict[str, tuple[np.ndarray, dict]]:
+    """Name -> (pixels, encoder settings)."""
+    with Image.open(PHOTO) as image:
+        photograph = np.asarray(image.convert("RGB"))
+    crop = photograph[180:277, 300:431]
+    alpha = np.tile(np.arange(131, dtype=np.uint8), (97, 1))
+    return {
+        "color_round": (crop, {"step": 16}),
+        "color_dither": (crop, {"step": 16, "channel": "dither", "seed": 1234}),
+        "color_coarse": (photograph, {"step": 200}),
+        "color_fine": (crop[:33, :40], {"step": 1}),
+        "grey": (crop[:, :, 1], {"quality": 50}),
+        "alpha": (np.dstack([crop, alpha]), {"quality": 40}),
+        "pixel": (crop[:1, :1], {}),
+        "line": (crop[:1], {"step": 5}),
+    }
+
+
+def pixel_hash(array: np.ndarray) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def main() -> None:
+    hashes = {}
+    for name, (pixels, settings) in cases().items():
+        data = flowcodec.encode(pixels, threads=1, **settings)
+        (FOLDER / f"{name}.flow").write_bytes(data)
+        hashes[name] = pixel_hash(flowcodec.decode(data, threads=1))
+    HASHES.write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
