@@ -1,7 +1,7 @@
 """FlowCodec: image compression with a normalizing flow.
 
-    data = flowcodec.encode(image, quality=60)    # PIL image or uint8 array -> bytes
-    array = flowcodec.decode(data)                # -> uint8 array, the same on every machine
+data = flowcodec.encode(image, quality=60)    # PIL image or uint8 array -> bytes
+array = flowcodec.decode(data)                # -> uint8 array, the same on every machine
 """
 
 from typing import Any

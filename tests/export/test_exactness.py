@@ -55,7 +55,13 @@ def test_runners_are_equal(source: str, height: int, width: int, request: pytest
     """Every graph: torch, and ONNX Runtime with 1, 2, 4 threads, optimised or not, equal the oracle."""
     model: FlowCodecModel = request.getfixturevalue(source)
     graphs, _, _ = build_graphs(model)
-    runners = [TorchRunner(model), OrtRunner(graphs, 1), OrtRunner(graphs, 2), OrtRunner(graphs, 4), OrtRunner(graphs, 2, optimise=False)]
+    runners = [
+        TorchRunner(model),
+        OrtRunner(graphs, 1),
+        OrtRunner(graphs, 2),
+        OrtRunner(graphs, 4),
+        OrtRunner(graphs, 2, optimise=False),
+    ]
     oracle = OracleRunner(graphs)
     for name, graph in graphs.items():
         inputs = graph_inputs(graph, 2, height, width, seed=hash(name) % 1000)
@@ -119,7 +125,9 @@ def test_bound_is_reached_by_the_worst_input() -> None:
     worst = np.sign(weights[0])[None] * ACTIVATION_MAX
     reached = int(np.abs(weights[0]).sum() * ACTIVATION_MAX)
     assert reached <= builder.proofs[0].bound < ACCUMULATOR_LIMIT
-    results = [runner("conv", [worst.astype(np.float32)])[0] for runner in (OracleRunner({"conv": graph}), OrtRunner({"conv": graph}, 1))]
+    results = [
+        runner("conv", [worst.astype(np.float32)])[0] for runner in (OracleRunner({"conv": graph}), OrtRunner({"conv": graph}, 1))
+    ]
     np.testing.assert_array_equal(*results)
 
 
@@ -144,7 +152,9 @@ def test_export_of_a_model_round_trips(random_model: FlowCodecModel, photograph:
     exported = read_model(tmp_path / "a.flowmodel")
     assert exported.id.hex() == first["id"]
     assert {"update_0", "predict_2", "restoration"} <= set(exported.graphs)
-    data = encode_picture(Picture(photograph[:45, :51]), EncodeSettings(step=10, model=str(tmp_path / "a.flowmodel"), verify=True))
+    data = encode_picture(
+        Picture(photograph[:45, :51]), EncodeSettings(step=10, model=str(tmp_path / "a.flowmodel"), verify=True)
+    )
     assert decode_picture(data, model=exported).pixels.shape == (45, 51, 3)
 
 

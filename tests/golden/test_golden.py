@@ -13,7 +13,10 @@ NAMES = sorted(json.loads(HASHES.read_text()))
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_golden_file_decodes_to_the_pinned_pixels(name: str, threads: int) -> None:
-    assert pixel_hash(flowcodec.decode((FOLDER / f"{name}.flow").read_bytes(), threads=threads)) == json.loads(HASHES.read_text())[name]
+    assert (
+        pixel_hash(flowcodec.decode((FOLDER / f"{name}.flow").read_bytes(), threads=threads))
+        == json.loads(HASHES.read_text())[name]
+    )
 
 
 def test_every_case_is_pinned() -> None:
@@ -21,6 +24,6 @@ def test_every_case_is_pinned() -> None:
 
 
 def test_encoder_writes_the_golden_bytes() -> None:
-    """The encoder's analysis is in floating point, so this may only be asked of the pictures that leave no doubt: a single pixel."""
+    """The encoder's analysis is in floating point, so only a picture that leaves no doubt is asked: a single pixel."""
     pixels, settings = cases()["pixel"]
     assert flowcodec.encode(pixels, **settings) == (FOLDER / "pixel.flow").read_bytes()

@@ -173,6 +173,19 @@ def test_the_bound_holds_where_the_shift_changes(exponent: int, below: float) ->
     assert largest_sum(conv) > ACCUMULATOR_LIMIT / 4
 
 
+@pytest.mark.parametrize(("inputs", "size", "units"), [(1041, 3, 1.5), (317, 3, 5.5), (37, 5, 17.5), (66, 3, 27.5)])
+def test_the_bound_holds_where_rounding_carries_the_weights_over_it(inputs: int, size: int, units: float) -> None:
+    """All weights a half above the grid, in a layer whose sum is below 2^24 before they are rounded up and above it after."""
+    conv = random_conv(inputs, 1, size, FRACTION_BITS)
+    count = inputs * size * size
+    assert count * units * ACTIVATION_MAX < ACCUMULATOR_LIMIT < count * (units + 0.5) * ACTIVATION_MAX
+    for shift in (3, 8):
+        with torch.no_grad():
+            conv.weight.fill_(units / 2.0**shift)
+            conv.bias.zero_()
+        assert largest_sum(conv) < ACCUMULATOR_LIMIT
+
+
 def test_the_shift_wastes_at_most_one_bit_of_the_accumulator() -> None:
     """The largest shift for which the bound holds: with one more it would break, slack aside."""
     conv = random_conv(36, 5, 3, FRACTION_BITS)

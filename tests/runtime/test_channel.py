@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 import flowcodec
-from flowcodec.runtime.channel import DITHER_LEVELS, NEAR_CELLS, SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, Dither, Rounding, make_channel
+from flowcodec.runtime.channel import (
+    DITHER_LEVELS,
+    NEAR_CELLS,
+    SCALE_BITS,
+    SCALE_COUNT,
+    SCALE_LOG2_FIRST,
+    Dither,
+    Rounding,
+    make_channel,
+)
 from flowcodec.runtime.coder import TABLE_BITS
 
 MODEL = flowcodec.load_model()
@@ -82,7 +91,7 @@ def test_free_coefficients_are_nearly_certain_zeros() -> None:
 
 
 def test_dither_error_is_uniform_and_independent_of_the_value() -> None:
-    """At full amplitude round(z + u) - u - z is uniform on a step whatever z: mean 0, variance 1/12, no correlation (Zamir & Feder)."""
+    """At full amplitude round(z + u) - u - z is uniform on a step whatever z (Zamir & Feder)."""
     channel = Dither(MODEL.channels, seed=5)
     count = 200_000
     values = np.random.default_rng(0).normal(0, 64 * 8, count)

@@ -35,7 +35,7 @@ def test_bytes_meet_the_ideal_code_length(photograph: np.ndarray, channel: str, 
 
 
 def test_error_follows_the_step(photograph: np.ndarray, model: Model) -> None:
-    """At fine steps the error is that of uniform cells, (band step)^2 / 12 averaged over the bands, or less where scales are small.
+    """At fine steps the error is that of uniform cells, (band step)^2 / 12 averaged over the bands, or less.
 
     The output's 8 bits add 1/12; the entropy-constrained cells a few per cent.
     """
@@ -112,7 +112,11 @@ def test_grey_stays_grey_and_is_cheaper(photograph: np.ndarray) -> None:
 
 def test_encoder_and_decoder_reconstruct_the_same_planes(photograph: np.ndarray, model: Model) -> None:
     """The planes the encoder quantised against are the decoder's, integer for integer, in both channels and in grey."""
-    for channel, pixels in (("round", photograph[:97, :131]), ("dither", photograph[:97, :131]), ("dither", photograph[:50, :60, :1])):
+    for channel, pixels in (
+        ("round", photograph[:97, :131]),
+        ("dither", photograph[:97, :131]),
+        ("dither", photograph[:50, :60, :1]),
+    ):
         height, width, channels = pixels.shape
         runner = decode.make_runner(model, 1)
         exchange = latent.LatentEncoder(

@@ -267,6 +267,15 @@ def test_the_learning_rate_warms_up_holds_and_falls(build: Build) -> None:
     assert all(a > b for a, b in itertools.pairwise(falling))
 
 
+def test_steps_are_taken_at_the_learning_rate_of_the_schedule(build: Build) -> None:
+    trainer = build("rates", optimizer={"warmup": 4, "muon_lr": 0.02, "adam_lr": 0.008})
+    rates = []
+    for _ in range(2):
+        trainer.train_step()
+        rates.append([trainer.optimizers.optimizers[name].param_groups[0]["lr"] for name in ("muon", "adam")])
+    assert np.allclose(rates, [[0.005, 0.002], [0.01, 0.004]])
+
+
 def test_steps_are_drawn_from_the_core_three_times_in_four() -> None:
     config = ObjectiveConfig(step_index_range=(48, 332), step_index_core=(120, 300))
     drawn = draw_step_indices(config, np.random.default_rng(0), 20_000)

@@ -4,7 +4,9 @@ Every convolution is Conv -> Mul by a power of two for each channel -> Floor -> 
 < 2^24 is proved for each.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +19,7 @@ from flowcodec.model.coupling import Transformation
 from flowcodec.model.networks import FixedConv2d, ResidualBlock
 from flowcodec.model.prior import CONTRAST_CHANNELS, Carry, Stage, Trunk
 from flowcodec.model.restoration import Restoration
-from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT
+from flowcodec.runtime.channel import SCALE_COUNT
 from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, FRACTION_BITS, LOCATION_MAX, GraphInfo
 
@@ -36,10 +38,10 @@ class LayerProof:
 
 
 class GraphBuilder:
-    """Collects the nodes of one graph."""
+    """Collects the nodes of one graph, whose convolutions run on ``site_share`` of the sites of its input grid."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, site_share: float = 1.0) -> None:
+        self.name, self.site_share = name, site_share
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -54,7 +56,7 @@ class GraphBuilder:
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4))
 
-    def add(self, operator: str, inputs: list[str], **attributes) -> str:
+    def add(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
@@ -65,7 +67,7 @@ class GraphBuilder:
         return name
 
     def clip(self, x: str, low: int, high: int) -> str:
-        return self.add("Clip", [x, self.constant(np.float32(low)), self.constant(np.float32(high))])
+        return self.add("Clip", [x, self.constant(np.array(low, np.float32)), self.constant(np.array(high, np.float32))])
 
     def rectify(self, x: str) -> str:
         return self.clip(x, 0, ACTIVATION_MAX)
@@ -81,8 +83,7 @@ class GraphBuilder:
         weight, bias = (p.double() for p in layer.fixed_parameters())
         weights = (weight * unit[:, None]).numpy()
         biases = (bias * unit * (1 << FRACTION_BITS)).numpy()
-        sites = 1.0 if packed is None else 0.5
-        self._prove(weights, biases, weights.size * sites)
+        self._prove(weights, biases, weights.size * self.site_share)
         kernel = self.constant(weights.reshape(layer.outputs, layer.inputs, layer.size, layer.size).astype(np.float32))
         offset = self.constant(biases.astype(np.float32))
         r = layer.size // 2
@@ -91,7 +92,8 @@ class GraphBuilder:
         else:
             phases = ((0, packed), (1, 1 - packed))
             parts = [
-                self.add("Conv", [x, kernel, offset], strides=[2, 2], pads=[r - dy, r - dx, r + dy - 1, r + dx - 1]) for dy, dx in phases
+                self.add("Conv", [x, kernel, offset], strides=[2, 2], pads=[r - dy, r - dx, r + dy - 1, r + dx - 1])
+                for dy, dx in phases
             ]
             y = self.add("Concat", parts, axis=0)
         factor = torch.exp2(layer.out_bits - FRACTION_BITS - shift).numpy().astype(np.float32).reshape(1, -1, 1, 1)
@@ -125,7 +127,11 @@ class GraphBuilder:
 
 
 def _trunk(b: GraphBuilder, trunk: Trunk) -> None:
-    parts = [b.input("contrast", CONTRAST_CHANNELS), b.input("carried", CARRIED_CHANNELS), b.input("condition", CONDITION_CHANNELS)]
+    parts = [
+        b.input("contrast", CONTRAST_CHANNELS),
+        b.input("carried", CARRIED_CHANNELS),
+        b.input("condition", CONDITION_CHANNELS),
+    ]
     x = b.rectify(b.conv(b.add("Concat", parts, axis=1), trunk.enter))
     for block in trunk.blocks:
         x = b.residual(x, block)  # type: ignore[arg-type]
@@ -166,16 +172,16 @@ def _is_zero(layer: FixedConv2d) -> bool:
 
 
 def build_graphs(model: FlowCodecModel) -> tuple[dict[str, bytes], dict[str, GraphInfo], list[LayerProof]]:
-    """All graphs of a model, what the runtime must know of them, and the proofs. Couplings and restoration that are zero are left out.
+    """All graphs of a model, what the runtime must know of them, and the proofs.
 
-    Raises ModelError where a bound cannot be kept.
+    Couplings and restoration that are zero are left out. Raises ModelError where a bound cannot be kept.
     """
     graphs: dict[str, bytes] = {}
     info: dict[str, GraphInfo] = {}
     proofs: list[LayerProof] = []
 
-    def emit(name: str, build, module, halo: int, double_rows: int) -> None:
-        builder = GraphBuilder(name)
+    def emit(name: str, build: Callable[..., None], module: Any, halo: int, double_rows: int) -> None:
+        builder = GraphBuilder(name, site_share=0.5 if double_rows == 1 else 1.0)
         build(builder, module)
         graphs[name], info[name] = builder.serialise(), GraphInfo(halo, double_rows)
         proofs.extend(builder.proofs)

@@ -12,9 +12,9 @@ from flowcodec.export.tables import build_step_multipliers, build_tables
 from flowcodec.model import checkpoint
 from flowcodec.model.channel import GaussianNoise
 from flowcodec.model.codec import FlowCodecModel
+from flowcodec.model.objective import BIT_PRICE, rate_distortion_loss
 from flowcodec.runtime.bundle import write_model
 from flowcodec.runtime.step import step_index
-from flowcodec.training.loss import BIT_PRICE, rate_distortion_loss
 
 Report = Callable[[dict[str, Any]], None]
 LOSS_STEPS = (5.0, 14.0, 40.0, 110.0)
@@ -45,7 +45,12 @@ def integer_loss(model: FlowCodecModel, reference: FlowCodecModel, images: Seque
 
 
 def export_model(
-    source: Path, target: Path, report: Report, images: Sequence[np.ndarray] = (), reference: Path | None = None, rate_weight: float = 1.0
+    source: Path,
+    target: Path,
+    report: Report,
+    images: Sequence[np.ndarray] = (),
+    reference: Path | None = None,
+    rate_weight: float = 1.0,
 ) -> dict[str, Any]:
     """Writes the model file of a checkpoint. Reports a row for each layer's bound and for each step's loss; returns the card.
 
@@ -55,7 +60,15 @@ def export_model(
     model, header = checkpoint.load_model(source)
     graphs, info, proofs = build_graphs(model)
     for proof in proofs:
-        report({"event": "bound", "graph": proof.graph, "layer": proof.layer, "bound": proof.bound, "of_limit": proof.bound / (1 << 24)})
+        report(
+            {
+                "event": "bound",
+                "graph": proof.graph,
+                "layer": proof.layer,
+                "bound": proof.bound,
+                "of_limit": proof.bound / (1 << 24),
+            }
+        )
     losses = []
     if images:
         float_model = checkpoint.load_model(reference)[0] if reference else model

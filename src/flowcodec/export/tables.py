@@ -10,11 +10,11 @@ import torch
 
 from flowcodec.model.codec import FlowCodecModel
 from flowcodec.model.density import KINDS, ScaleMixture
+from flowcodec.model.objective import BIT_PRICE
 from flowcodec.runtime.channel import DITHER_LEVELS, NEAR_CELLS, SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, ChannelTables
 from flowcodec.runtime.coder import TABLE_BITS, Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.step import STEP_COUNT
-from flowcodec.training.loss import BIT_PRICE
 
 _UNIT = 1 << FRACTION_BITS
 _TAIL = 2.0**-18
@@ -93,7 +93,10 @@ def _signed_masses(shape: _Shape, edges: np.ndarray) -> np.ndarray:
     flipped = high <= 0
     a, b = np.where(flipped, -high, low), np.where(flipped, -low, high)
     mass = shape.cells(np.where(crossing, 0.0, a), np.where(crossing, 0.0, b))[0]
-    mass[crossing] = shape.cells(np.zeros(int(crossing.sum())), high[crossing])[0] + shape.cells(np.zeros(int(crossing.sum())), -low[crossing])[0]
+    mass[crossing] = (
+        shape.cells(np.zeros(int(crossing.sum())), high[crossing])[0]
+        + shape.cells(np.zeros(int(crossing.sum())), -low[crossing])[0]
+    )
     return mass
 
 

@@ -13,7 +13,9 @@ def _attributes(node: onnx.NodeProto) -> dict:
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
-def _conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, pads: Sequence[int], strides: Sequence[int] = (1, 1)) -> np.ndarray:
+def _conv(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, pads: Sequence[int], strides: Sequence[int] = (1, 1)
+) -> np.ndarray:
     """(N, C, H, W) * (O, C, k, k), all int64."""
     top, left, bottom, right = pads
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -48,7 +50,7 @@ def _as_integers(values: np.ndarray) -> np.ndarray:
 
 
 class OracleRunner:
-    """Runs graphs in int64; ``Mul`` by 2^-s followed by ``Floor`` is the arithmetic shift by s. Slow, and right by construction."""
+    """Runs graphs in int64; ``Mul`` by 2^-s followed by ``Floor`` is the arithmetic shift by s. Slow and right."""
 
     def __init__(self, graphs: dict[str, bytes]) -> None:
         self._graphs = {name: onnx.load_from_string(data).graph for name, data in graphs.items()}

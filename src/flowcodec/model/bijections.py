@@ -1,6 +1,7 @@
 """Invertible maps with log-determinants: y, logdet = forward(x); x = inverse(y)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from flowcodec.runtime.flow import HIGH_GAIN, LIFT_BITS, LIFT_STEPS, LOW_GAIN, b
 class Bijection(nn.Module):
     """y = f(x) with ``forward(x) -> (y, logdet)``, logdet (N,) in nats, and ``inverse(y) -> x``."""
 
-    def inverse(self, y):
+    def forward(self, x: Any, *condition: Any) -> Any:
+        raise NotImplementedError
+
+    def inverse(self, y: Any, *condition: Any) -> Any:
         raise NotImplementedError
 
 

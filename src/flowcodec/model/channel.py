@@ -16,7 +16,9 @@ NOISE_VARIANCE = 1.0 / 12.0
 
 
 class Channel(Protocol):
-    def __call__(self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
+    ) -> tuple[Tensor, Tensor]:
         """Returns (reconstruction, bits), both shaped like z."""
 
 
@@ -30,7 +32,9 @@ class GaussianNoise:
         self.generator, self.variance = generator, variance
         self.entropy = 0.5 * math.log(2 * math.pi * math.e * variance)
 
-    def __call__(self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
+    ) -> tuple[Tensor, Tensor]:
         noise = torch.empty_like(z).normal_(generator=self.generator)
         offset = z + noise * self.variance**0.5 - location
         log_prob, shrunk = density.noisy(offset, log2_scale, kind, self.variance)
@@ -46,7 +50,9 @@ class Rounding:
     def __init__(self, dead_zone: float = 0.15) -> None:
         self.dead_zone = dead_zone
 
-    def __call__(self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
+    ) -> tuple[Tensor, Tensor]:
         scale = torch.exp2(log2_scale)
         threshold = 0.5 + self.dead_zone * torch.exp2(-scale)
         offset = z - location

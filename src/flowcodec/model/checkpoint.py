@@ -17,7 +17,9 @@ from flowcodec.model.codec import FlowCodecModel, ModelConfig
 def save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Writes whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, {"flowcodec": json.dumps(header)})
+    save_file(
+        {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, {"flowcodec": json.dumps(header)}
+    )
     os.replace(partial, path)
 
 
@@ -35,7 +37,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def load_model(path: Path) -> tuple[FlowCodecModel, dict[str, Any]]:
     """The averaged weights of a checkpoint (the plain ones where there is no average), with its header."""
     tensors, header = load(path)
-    config = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"]["model"].items()}
+    config: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"]["model"].items()}
     model = FlowCodecModel(ModelConfig(**config))
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

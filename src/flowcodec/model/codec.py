@@ -68,11 +68,11 @@ class FlowCodecModel(nn.Module):
     def step_multipliers(self, step_index: Tensor, group: int) -> Tensor:
         """(N,) -> (N, 9, 1, 1): step of each band over Delta."""
         offset, slope = self.log2_multipliers[group].unbind(-1)
-        position = (log2_step(step_index.float()) - 4) / 4  # type: ignore[arg-type]
+        position = (log2_step(step_index.float()) - 4) / 4
         return torch.exp2(offset + position[:, None] * slope)[:, :, None, None]
 
     def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True) -> CodecResult:
-        """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow, and levels learn locally."""
+        """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow."""
         n, _, height, width = image.shape
         shapes = level_shapes(height, width)
         step = steps_of(step_index)

@@ -9,6 +9,8 @@ from flowcodec.model.prior import CONTRAST_CHANNELS, two_ranges
 from flowcodec.runtime.context import CONDITION_CHANNELS, DETAIL_CHANNELS, FRACTION_BITS
 
 PLANES = 3
+Pair = tuple[Tensor, Tensor]
+"""``ll`` and ``detail``."""
 
 
 def local_contrast(x: Tensor) -> Tensor:
@@ -59,12 +61,12 @@ class AdditiveCoupling(Bijection):
     def predicted(self, ll: Tensor, step: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         return step * self.predict(torch.cat([contrast_planes(ll, step), condition], 1)) * mask
 
-    def forward(self, x, step: Tensor, condition: Tensor, mask: Tensor):
+    def forward(self, x: Pair, step: Tensor, condition: Tensor, mask: Tensor) -> tuple[Pair, Tensor]:
         ll, detail = x
         ll = ll + self.updated(detail, step, condition)
         return (ll, detail - self.predicted(ll, step, condition, mask)), ll.new_zeros(len(ll))
 
-    def inverse(self, y, step: Tensor, condition: Tensor, mask: Tensor):
+    def inverse(self, y: Pair, step: Tensor, condition: Tensor, mask: Tensor) -> Pair:
         ll, detail = y
         detail = detail + self.predicted(ll, step, condition, mask)
         return ll - self.updated(detail, step, condition), detail

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowcodec.model.bijections import Bijection, ColorRotation, Lifting
-from flowcodec.model.coupling import AdditiveCoupling
+from flowcodec.model.coupling import AdditiveCoupling, Pair
 from flowcodec.model.networks import Arithmetic
 from flowcodec.runtime.context import DETAIL_CHANNELS, LEVEL_GROUPS, condition_values, level_group
 from flowcodec.runtime.flow import band_shapes, level_shapes
@@ -17,12 +17,12 @@ from flowcodec.runtime.step import log2_step
 
 def steps_of(step_index: Tensor) -> Tensor:
     """Grid indices (N,) -> Delta (N, 1, 1, 1) in pixel units."""
-    return torch.exp2(log2_step(step_index.float())).view(-1, 1, 1, 1)  # type: ignore[arg-type]
+    return torch.exp2(log2_step(step_index.float())).view(-1, 1, 1, 1)
 
 
 def condition_planes(step_index: Tensor, level: int, height: int, width: int) -> Tensor:
     """(N,) -> (N, 2, H, W): the constant planes of step and level, on the decoder's grid."""
-    step, at_level = condition_values(step_index.float(), level)  # type: ignore[arg-type]
+    step, at_level = condition_values(step_index.float(), level)
     planes = torch.stack([step, torch.full_like(step, at_level)], 1) / (1 << FRACTION_BITS)
     return planes.view(-1, 2, 1, 1).expand(-1, -1, height, width)
 
@@ -74,7 +74,7 @@ class MultiscaleFlow(Bijection):
         ll, detail = self.coupling(level, "inverse", ll, detail, step_index, *size)
         return self.lifting.inverse((ll, detail), size)
 
-    def coupling(self, level: int, way: str, ll: Tensor, detail: Tensor, step_index: Tensor, height: int, width: int):
+    def coupling(self, level: int, way: str, ll: Tensor, detail: Tensor, step_index: Tensor, height: int, width: int) -> Pair:
         module: AdditiveCoupling = self.couplings[level_group(level)]  # type: ignore[assignment]
         h, w = ll.shape[2:]
         arguments = (

@@ -35,7 +35,9 @@ class FixedConv2d(nn.Module):
     Shapes: x (N, C_in, H, W), y (N, C_out, H, W), or H/2, W/2 with stride 2.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int, arithmetic: Arithmetic, out_bits: int = FRACTION_BITS, gain: float = 1.0):
+    def __init__(
+        self, inputs: int, outputs: int, size: int, arithmetic: Arithmetic, out_bits: int = FRACTION_BITS, gain: float = 1.0
+    ):
         super().__init__()
         self.inputs, self.outputs, self.size, self.out_bits = inputs, outputs, size, out_bits
         self.arithmetic = arithmetic

@@ -23,9 +23,9 @@ from flowcodec.model.networks import (
     straight_through,
     unpack,
 )
+from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST
 from flowcodec.runtime.context import CARRIED_CHANNELS, CHROMA_BANDS, CONDITION_CHANNELS, LUMA_BANDS, RANGE_BITS
 from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX
-from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST
 
 CONTRAST_CHANNELS = 9
 _SCALE_MAX = (SCALE_COUNT - 1) / (1 << SCALE_BITS)
@@ -68,7 +68,7 @@ class Stage(nn.Module):
     def forward(self, trunk: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         """Packed (location in steps, log2 scale + 2.75) from the trunk's features and the two-range copies of what is decoded."""
         x = self.from_trunk(pack(trunk, self.parity))
-        if self.from_seen is not None:
+        if self.from_seen is not None and seen is not None:
             x = x + packed_conv(self.from_seen, seen, self.parity)
         x = rectify(self.block(rectify(x)))
         # bf16 has too few digits for a location of many steps.

@@ -1,6 +1,7 @@
 """The torch twin of ``runtime.integer.OrtRunner``: the trainable model in fixed arithmetic, on the decoder's integers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +33,12 @@ class TorchRunner:
         name, _, group = graph.rpartition("_")
         if name in ("update", "predict"):
             return [getattr(self.model.flow.couplings[int(group)], name)(torch.cat(x, 1)) * self.unit]
-        prior = self.model.priors[int(group)]
+        prior: Any = self.model.priors[int(group)]
         if name == "trunk":
-            return [prior.trunk(torch.cat(x, 1)) * self.unit]  # type: ignore[operator]
+            return [prior.trunk(torch.cat(x, 1)) * self.unit]
         if name == "carry":
-            return [prior.carry(*x) * self.unit]  # type: ignore[operator]
-        stage = prior.stages[int(name.removeprefix("stage"))]  # type: ignore[index]
+            return [prior.carry(*x) * self.unit]
+        stage = prior.stages[int(name.removeprefix("stage"))]
         location, scale = stage(x[0], x[1] if len(x) > 1 else None)
-        location, log2_scale = prior.predictions(location, scale)  # type: ignore[operator]
+        location, log2_scale = prior.predictions(location, scale)
         return [location * self.unit, (log2_scale - SCALE_LOG2_FIRST).clamp(min=0) * (1 << SCALE_BITS)]

@@ -103,7 +103,9 @@ def read_model(path: Path) -> Model:
             channels=ChannelTables(**{f.name: arrays[f"channels.{f.name}"] for f in fields(ChannelTables)}),
         )
     except FileNotFoundError as error:
-        raise MissingModel(f"{path}: no such model; give a path or one of: {', '.join(shipped_models()) or 'none shipped'}") from error
+        raise MissingModel(
+            f"{path}: no such model; give a path or one of: {', '.join(shipped_models()) or 'none shipped'}"
+        ) from error
     except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}: not a FlowCodec model ({error})") from error
 

@@ -25,7 +25,6 @@ SCALE_LOG2_FIRST = -2.75
 NEAR_CELLS = 8
 """Cells with thresholds and reconstructions of their own; farther ones continue them at unit distance."""
 DITHER_LEVELS = 16
-CHANNELS = ("round", "dither")
 Block = tuple[int, int]
 """Numbers that tell one run of coefficients of a file from every other; they keep their dithers apart."""
 _UNIT = 1 << FRACTION_BITS

@@ -2,7 +2,7 @@
 
 A coefficient k is split by its table: the high part ``k >> low_bits`` is coded with the table, clipped to +-reach; the low bits
 are coded raw; a high part at the clip is followed by an Exp-Golomb code of the rest. Coding is done with constriction's
-``AnsCoder`` at its 24-bit precision; table frequencies are integers that sum to 2^20, so the coder's CDF is exact on every machine.
+``AnsCoder`` at its 24-bit precision; table frequencies are integers that sum to 2^20, so the coder's CDF is exact.
 ANS is last in, first out: the encoder keeps the operations of a box and codes them in reverse.
 """
 
@@ -26,7 +26,7 @@ _Categorical = constriction.stream.model.Categorical
 
 @dataclass(frozen=True)
 class Tables:
-    """Integer probability tables: ``frequencies[starts[t]:starts[t + 1]]`` of table t sums to 2^20 and has 2 * reach + 1 entries."""
+    """Integer probability tables: ``frequencies[starts[t]:starts[t + 1]]`` sums to 2^20; 2 * reach + 1 entries for table t."""
 
     frequencies: np.ndarray
     starts: np.ndarray
@@ -128,7 +128,7 @@ class SymbolEncoder:
 class SymbolDecoder:
     """Reads a box in the order in which ``SymbolEncoder`` was given it.
 
-    Raises FormatError where the bytes cannot be a stream, and as soon as more information has been read than the payload can hold:
+    Raises FormatError where the bytes cannot be a stream, and as soon as more information has been read than the payload holds:
     an exhausted ANS coder would go on giving symbols for ever.
     """
 

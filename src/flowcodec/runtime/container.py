@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
-from flowcodec.runtime.channel import CHANNELS
 from flowcodec.runtime.step import STEP_COUNT
 
 MAGIC = b"\xf1FLW"
@@ -25,6 +24,8 @@ MAX_SIDE = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BOXES = 255
 MODEL_ID_BYTES = 8
+CHANNELS = ("round", "dither")
+"""Names of the noise channels; a place is the channel's id in a file. 2 (trellis) and 3 (gaussian) are reserved."""
 FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 
@@ -152,7 +153,6 @@ def _kind_name(kind: int) -> str:
 
 
 def _header_payload(header: Header) -> bytes:
-    # A channel's place in CHANNELS is its id; 2 (trellis) and 3 (gaussian) are reserved.
     mode = CHANNELS.index(header.channel) | (_COLOUR_BIT if header.channels == 3 else 0)
     size = _varint(header.width) + _varint(header.height)
     return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + _varint(header.seed) + header.model_id

@@ -5,6 +5,7 @@ exact arithmetic.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def level_group(level: int) -> int:
     return min(level, LEVEL_GROUPS) - 1
 
 
-def condition_values(step_index: int, level: int) -> tuple[int, int]:
+def condition_values(step_index: Any, level: int) -> tuple[Any, int]:
     """The integers of the two constant planes: log2(Delta) about 16, in 1/32 octave; the level about 3, in 1/32."""
     return step_index - _STEP_INDEX_CENTRE, (min(level, _LEVEL_MAX) - _LEVEL_CENTRE) * _LEVEL_SCALE
 

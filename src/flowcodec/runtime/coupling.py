@@ -12,7 +12,7 @@ from flowcodec.runtime.step import step_fixed
 
 
 class Coupling:
-    """The coupling of one level at one step. Where it is the identity the model has no graphs for it, and ``present`` is False."""
+    """The coupling of one level at one step. Where it is the identity there are no graphs, and ``present`` is False."""
 
     def __init__(self, model: Model, runner: Runner, level: int, step_index: int) -> None:
         self.model, self.runner, self.level, self.step_index = model, runner, level, step_index

@@ -8,13 +8,13 @@ from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
-from flowcodec.runtime.channel import CHANNELS, make_channel
+from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc
-from flowcodec.runtime.container import Box, BoxKind, Header
+from flowcodec.runtime.container import CHANNELS, Box, BoxKind, Header
+from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.decode import decode_picture, make_runner
 from flowcodec.runtime.flow import analyse_level, level_count, to_fixed
-from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
@@ -102,7 +102,9 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, header.step_index)
-    exchange = LatentEncoder(model, make_channel(header.channel, model.channels, header.seed), latent, channels, header.step_index)
+    exchange = LatentEncoder(
+        model, make_channel(header.channel, model.channels, header.seed), latent, channels, header.step_index
+    )
     Walk(model, runner, height, width, channels, header.step_index).run(exchange, synthesise_image=False)
     boxes = [Box(BoxKind.LATENT, payload) for payload in exchange.boxes]
     if picture.alpha is not None:

@@ -131,7 +131,9 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     planes = np.empty((len(ll), height, width), ll.dtype)
     for plane in range(len(ll)):
         bands = detail[3 * plane : 3 * plane + 3]
-        hl, lh, hh = (_turn(np.clip(x[:h, :w], -limit, limit)) for x, (h, w) in zip(bands, band_shapes(height, width), strict=True))
+        hl, lh, hh = (
+            _turn(np.clip(x[:h, :w], -limit, limit)) for x, (h, w) in zip(bands, band_shapes(height, width), strict=True)
+        )
         left = _merge(_turn(np.clip(ll[plane], -limit, limit)), lh)
         planes[plane] = _merge(_turn(left), _turn(_merge(hl, hh)))
     return planes

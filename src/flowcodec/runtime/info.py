@@ -7,7 +7,6 @@ from flowcodec.runtime import container
 from flowcodec.runtime.container import BoxKind
 from flowcodec.runtime.step import log2_step
 
-
 _NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
 
 
@@ -31,7 +30,5 @@ def describe(data: bytes) -> dict[str, Any]:
         "seed": header.seed,
         "model": header.model_id.hex(),
         "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
-        "metadata_bytes": {
-            kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)
-        },
+        "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
     }

@@ -70,11 +70,16 @@ class OrtRunner:
 
 
 def run_in_strips(
-    runner: Runner, graph: str, info: GraphInfo, inputs: Sequence[np.ndarray], dtypes: Sequence[type], strip_sites: int = STRIP_SITES
+    runner: Runner,
+    graph: str,
+    info: GraphInfo,
+    inputs: Sequence[np.ndarray],
+    dtypes: Sequence[type],
+    strip_sites: int = STRIP_SITES,
 ) -> list[np.ndarray]:
     """Runs a graph on strips of rows with a halo; exact, since zero padding only ever reaches rows that are cut away.
 
-    ``inputs`` are integer arrays (C, H, W) with even H, all of one size; ``dtypes`` of the outputs. Returns arrays (N, C, H', W').
+    ``inputs`` are integer arrays (C, H, W) with even H, all of one size; ``dtypes`` of the outputs. Returns (N, C, H', W').
     """
     height, width = inputs[0].shape[1:]
     rows = max(strip_sites // width // 2 * 2, 2)

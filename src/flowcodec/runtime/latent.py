@@ -1,7 +1,7 @@
 """The two sides of the walk: the encoder quantises a latent and keeps its symbols, the decoder reads them back.
 
-Boxes: the first holds the coarsest sample and all levels down to level 4 (or to the coarsest, in a smaller image), then each finer
-level has its own, so that a prefix of a file is a smaller picture.
+Boxes: the first holds the coarsest sample and all levels down to level 4 (or to the coarsest, in a smaller image), then each
+finer level has its own, so that a prefix of a file is a smaller picture.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowcodec.errors import FormatError
+from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Channel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.prior import PLANES, Site, band_steps, pack
 from flowcodec.runtime.context import pad_even
+from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.prior import PLANES, Site, band_steps, pack
 from flowcodec.runtime.step import STEP_BITS
 
 FIRST_BOX_LEVEL = 4
@@ -36,7 +36,9 @@ class _Latent:
         self.model, self.channel, self.channels = model, channel, channels
         self._ends = box_ends(level_count)
 
-    def _exchange(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None) -> np.ndarray:
+    def _exchange(
+        self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
+    ) -> np.ndarray:
         values = np.where(valid, locations, 0).astype(np.int32)
         coded = np.flatnonzero(valid & ~self.model.channels.free[site.kind][scales])
         flat, flat_scales = values.reshape(-1), scales.reshape(-1)

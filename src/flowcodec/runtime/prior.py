@@ -13,7 +13,6 @@ import numpy as np
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import (
     CARRIED_CHANNELS,
-    CHROMA_BANDS,
     DETAIL_CHANNELS,
     LUMA_BANDS,
     condition_planes,
@@ -26,8 +25,8 @@ from flowcodec.runtime.context import (
 )
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.flow import level_shapes, synthesise_level
-from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX, Runner, run_in_strips
-from flowcodec.runtime.step import STEP_BITS, step_fixed
+from flowcodec.runtime.integer import FRACTION_BITS, Runner, run_in_strips
+from flowcodec.runtime.step import step_fixed
 
 PLANES = 3
 LUMA, CHROMA = 0, 1
@@ -146,7 +145,9 @@ class Walk:
         for kind in (LUMA, CHROMA) if self.channels == PLANES else (LUMA,):
             for parity in (0, 1):
                 site = Site(level, kind, parity)
-                seen = {(LUMA, 0): None, (LUMA, 1): detail[:LUMA_BANDS], (CHROMA, 0): detail[:LUMA_BANDS]}.get((kind, parity), detail)
+                seen = {(LUMA, 0): None, (LUMA, 1): detail[:LUMA_BANDS], (CHROMA, 0): detail[:LUMA_BANDS]}.get(
+                    (kind, parity), detail
+                )
                 locations, scales = networks.stage(site, trunk, None if seen is None else two_ranges(seen))
                 values = exchange.coefficients(site, locations, scales, pack(valid[site.bands], parity))
                 unpack_into(detail[site.bands], values, parity)

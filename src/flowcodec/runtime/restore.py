@@ -13,7 +13,9 @@ GRAPH = "restoration"
 def _unshuffle(planes: np.ndarray) -> np.ndarray:
     """(C, H, W) -> (4C, H/2, W/2), channel order of torch's pixel_unshuffle."""
     count, height, width = planes.shape
-    return planes.reshape(count, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * count, height // 2, width // 2)
+    return (
+        planes.reshape(count, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * count, height // 2, width // 2)
+    )
 
 
 def restore(model: Model, runner: Runner, planes: np.ndarray, step_index: int) -> np.ndarray:

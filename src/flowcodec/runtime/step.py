@@ -4,6 +4,7 @@ All values come from integer arithmetic, so that every machine has the same grid
 """
 
 import math
+from typing import Any
 
 STEPS_PER_OCTAVE = 32
 STEP_COUNT = 353
@@ -25,8 +26,8 @@ def step_fixed(index: int) -> int:
     return root << shift if shift >= 0 else root >> -shift
 
 
-def log2_step(index: float) -> float:
-    """log2(Delta(index)), Delta in pixel units."""
+def log2_step(index: Any) -> Any:
+    """log2(Delta(index)), Delta in pixel units; of a number or elementwise of an array or tensor."""
     return index / STEPS_PER_OCTAVE + _LOG2_FIRST_STEP
 
 

@@ -92,7 +92,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, tables: dict[str, Any]) -> "TrainingConfig":
-        parts = {f.name: f.default_factory for f in fields(cls)}  # type: ignore[misc]
+        parts = {f.name: f.default_factory for f in fields(cls)}
         unknown = set(tables) - set(parts)
         if unknown:
             raise InputError(f"configuration: unknown table {sorted(unknown)[0]!r}; expected one of {', '.join(parts)}")

@@ -48,7 +48,9 @@ class PixelStore:
     def open(cls, folders: Sequence[Path], cache: Path, progress: Callable[[int, int], None] | None = None) -> "PixelStore":
         """Reads the cache, or decodes the folders into it when they changed."""
         files = list_images(folders)
-        digest = hashlib.sha256("\n".join(f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path, _ in files).encode()).hexdigest()
+        digest = hashlib.sha256(
+            "\n".join(f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path, _ in files).encode()
+        ).hexdigest()
         index_path = cache.with_suffix(".json")
         if not (index_path.exists() and cache.exists() and json.loads(index_path.read_text())["digest"] == digest):
             cls._decode(files, cache, index_path, digest, progress)
@@ -56,7 +58,9 @@ class PixelStore:
         return cls(np.load(cache, mmap_mode="r"), np.array(index["shapes"]), np.array(index["positions"]))
 
     @staticmethod
-    def _decode(files: list[tuple[Path, int]], cache: Path, index_path: Path, digest: str, progress: Callable[[int, int], None] | None) -> None:
+    def _decode(
+        files: list[tuple[Path, int]], cache: Path, index_path: Path, digest: str, progress: Callable[[int, int], None] | None
+    ) -> None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         arrays, shapes = [], []
         for count, (path, _) in enumerate(files, start=1):

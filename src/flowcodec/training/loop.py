@@ -23,10 +23,10 @@ from flowcodec.errors import InputError
 from flowcodec.model import checkpoint
 from flowcodec.model.channel import GaussianNoise, Rounding
 from flowcodec.model.codec import FlowCodecModel
+from flowcodec.model.objective import psnr_db, rate_distortion_loss
 from flowcodec.runtime.step import step_index
 from flowcodec.training.config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from flowcodec.training.data import CropSampler, PixelStore, validation_crops
-from flowcodec.training.loss import psnr_db, rate_distortion_loss
 
 Report = Callable[[dict[str, Any]], None]
 VALIDATION_STEPS = (5.0, 14.0, 40.0, 110.0)
@@ -92,7 +92,9 @@ class Optimizers:
         self.names = {"muon": matrices, "adam": others}
         self.parameters = named
         self.optimizers = {
-            "muon": torch.optim.Muon([named[n] for n in matrices], lr=config.muon_lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            "muon": torch.optim.Muon(
+                [named[n] for n in matrices], lr=config.muon_lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+            ),
             "adam": torch.optim.Adam([named[n] for n in others], lr=config.adam_lr, betas=(0.9, 0.99)),
         }
 
@@ -156,7 +158,9 @@ class Trainer:
         self.step = 0
         self.pixels_seen = 0
         if self.team.rank == 0:
-            store = PixelStore.open(folders, out / "pixels.npy", lambda done, total: report({"event": "decode", "done": done, "total": total}))
+            store = PixelStore.open(
+                folders, out / "pixels.npy", lambda done, total: report({"event": "decode", "done": done, "total": total})
+            )
         if self.team.size > 1:
             dist.barrier()
         if self.team.rank != 0:
@@ -181,7 +185,9 @@ class Trainer:
     def resume(self) -> None:
         tensors, header = checkpoint.load(self.out / STATE_FILE)
         if header["config"]["model"] != json.loads(json.dumps(self.config.to_dict()["model"])):
-            raise InputError(f"{self.out}: holds a run of another model configuration; give another --out or the old configuration")
+            raise InputError(
+                f"{self.out}: holds a run of another model configuration; give another --out or the old configuration"
+            )
         self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         self.ema.load_state_dict({n.removeprefix("ema."): t for n, t in tensors.items() if n.startswith("ema.")})
         self.optimizers.load_state(tensors)
@@ -213,7 +219,12 @@ class Trainer:
         pixels = images.shape[2] * images.shape[3]
         self.pixels_seen += count * self.team.size * pixels
         psnr = psnr_db(result.image_sse.detach(), pixels).mean()
-        return {"loss": loss.item(), "kl_bpp": result.bits.mean().item() / pixels, "psnr_db": psnr.item(), "grad_norm": norm.item()}
+        return {
+            "loss": loss.item(),
+            "kl_bpp": result.bits.mean().item() / pixels,
+            "psnr_db": psnr.item(),
+            "grad_norm": norm.item(),
+        }
 
     @torch.no_grad()
     def average_weights(self) -> None:
@@ -237,7 +248,11 @@ class Trainer:
                     losses.append(rate_distortion_loss(result, indices, self.config.objective.beta, True, 0.0).item())
                     rates.append(result.bits.item() / pixels)
                     psnrs.append(psnr_db(result.image_sse, pixels).item())
-                rows[f"step_{step:g}_{name}"] = {"bpp": float(np.mean(rates)), "psnr_db": float(np.mean(psnrs)), "loss": float(np.mean(losses))}
+                rows[f"step_{step:g}_{name}"] = {
+                    "bpp": float(np.mean(rates)),
+                    "psnr_db": float(np.mean(psnrs)),
+                    "loss": float(np.mean(losses)),
+                }
                 totals[name] += float(np.mean(losses)) / len(VALIDATION_STEPS)
         return {"loss": totals["kl"], "file_loss": totals["file"], "steps": rows}
 

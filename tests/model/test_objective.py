@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowcodec.model.codec import CodecResult
-from flowcodec.training.loss import BIT_PRICE, psnr_db, rate_distortion_loss
+from flowcodec.model.objective import BIT_PRICE, psnr_db, rate_distortion_loss
 
 
 def result(bits: list[float], latent_sse: list[float], image_sse: list[float], side: int = 4) -> CodecResult:

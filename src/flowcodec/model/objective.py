@@ -12,7 +12,9 @@ BIT_PRICE = math.log(2) / 6
 """Squared steps per bit at high rate: -dD/dR of D = Delta^2 / 12 at one bit for each halving of Delta (6 dB)."""
 
 
-def rate_distortion_loss(result: CodecResult, step_index: Tensor, beta: float, train_flow: bool, restoration_weight: float) -> Tensor:
+def rate_distortion_loss(
+    result: CodecResult, step_index: Tensor, beta: float, train_flow: bool, restoration_weight: float
+) -> Tensor:
     """mean over images of (SSE / Delta^2 + beta * (ln 2 / 6) * bits) / pixels; a scalar.
 
     With the flow in training the error is that of the restored image. Without, the prior learns from the latent's error and the
