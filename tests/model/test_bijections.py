@@ -78,7 +78,7 @@ def additive_coupling(size: Size, dtype: torch.dtype) -> Case:
     randomise(module)
     places = latent_places(*size)
     arguments = steps_of(STEP_INDEX), condition_planes(STEP_INDEX, 1, *places[0].shape[1:]), detail_mask(*size)
-    return Case(lambda x: module(x, *arguments), lambda y: module.inverse(y, *arguments), places, places)
+    return Case(lambda x: module((x[0], x[1]), *arguments), lambda y: module.inverse((y[0], y[1]), *arguments), places, places)
 
 
 def multiscale_flow(size: Size, dtype: torch.dtype) -> Case:

@@ -31,10 +31,15 @@ class ColorRotation(Bijection):
         self.register_buffer("matrix", torch.tensor(RGB_TO_YCC, dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.einsum("ij,njhw->nihw", self.matrix, x), x.new_zeros(len(x))
+        return self._rotate("ij,njhw->nihw", x), x.new_zeros(len(x))
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.einsum("ji,njhw->nihw", self.matrix, y)
+        return self._rotate("ji,njhw->nihw", y)
+
+    def _rotate(self, equation: str, x: Tensor) -> Tensor:
+        # Under autocast a product would round pixels to the 8 bits of bf16.
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.einsum(equation, self.matrix, x)
 
 
 def _even_pairs(even: Tensor, count: int, dim: int) -> Tensor:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flowcodec.errors import MissingModel, ModelError
+from flowcodec.errors import InputError, MissingModel, ModelError
 from flowcodec.model.codec import FlowCodecModel, ModelConfig
 
 
@@ -30,15 +30,18 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["flowcodec"])  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path}: not a FlowCodec checkpoint ({error})") from error
 
 
 def load_model(path: Path) -> tuple[FlowCodecModel, dict[str, Any]]:
     """The averaged weights of a checkpoint (the plain ones where there is no average), with its header."""
     tensors, header = load(path)
-    config: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"]["model"].items()}
-    model = FlowCodecModel(ModelConfig(**config))
+    try:
+        config: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"]["model"].items()}
+        model = FlowCodecModel(ModelConfig(**config))
+    except (KeyError, TypeError, InputError) as error:
+        raise ModelError(f"{path}: its configuration is not one of this version ({error})") from error
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     try:

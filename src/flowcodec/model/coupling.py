@@ -52,14 +52,15 @@ class AdditiveCoupling(Bijection):
 
     def __init__(self, width: int, arithmetic: Arithmetic) -> None:
         super().__init__()
+        self.arithmetic = arithmetic
         self.update = Transformation(2 * DETAIL_CHANNELS, width, PLANES, arithmetic)
         self.predict = Transformation(CONTRAST_CHANNELS, width, DETAIL_CHANNELS, arithmetic)
 
     def updated(self, detail: Tensor, step: Tensor, condition: Tensor) -> Tensor:
-        return step * self.update(torch.cat([two_ranges(detail / step), condition], 1))
+        return step * self.update(torch.cat([self.arithmetic.on_grid(two_ranges(detail / step)), condition], 1))
 
     def predicted(self, ll: Tensor, step: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
-        return step * self.predict(torch.cat([contrast_planes(ll, step), condition], 1)) * mask
+        return step * self.predict(torch.cat([self.arithmetic.on_grid(contrast_planes(ll, step)), condition], 1)) * mask
 
     def forward(self, x: Pair, step: Tensor, condition: Tensor, mask: Tensor) -> tuple[Pair, Tensor]:
         ll, detail = x

@@ -54,5 +54,7 @@ class ScaleMixture(nn.Module):
         mass = weights * (_normal_cdf(b_) - _normal_cdf(a_))
         moment = weights * deviations * (torch.exp(-0.5 * a.square()) - torch.exp(-0.5 * b.square())) / math.sqrt(2 * math.pi)
         total = mass.sum(0)
-        centroid = torch.where(total > 1e-9, moment.sum(0) / total.clamp(min=1e-9), (low + high) / 2)
+        # In a cell far narrower than the density the mean is the centre; a difference of exponentials has lost its digits there.
+        known = (total > 1e-9) & (high - low > deviations[0] / 64)
+        centroid = torch.where(known, moment.sum(0) / total.clamp(min=1e-9), (low + high) / 2)
         return total, torch.maximum(torch.minimum(centroid, high), low)

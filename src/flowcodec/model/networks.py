@@ -26,6 +26,13 @@ class Arithmetic:
     def __init__(self, fixed: bool = False) -> None:
         self.fixed = fixed
 
+    def on_grid(self, x: Tensor) -> Tensor:
+        """In fixed arithmetic floored to 1/64, the grid of every network's inputs."""
+        if not self.fixed:
+            return x
+        unit = float(1 << FRACTION_BITS)
+        return straight_through(torch.floor(x * unit) / unit, x)
+
 
 class FixedConv2d(nn.Module):
     """y = conv(x, w) + b, in fixed mode floored to 2^-out_bits after rounding w to 2^-shift per output channel.

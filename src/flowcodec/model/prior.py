@@ -20,7 +20,6 @@ from flowcodec.model.networks import (
     pack,
     packed_conv,
     rectify,
-    straight_through,
     unpack,
 )
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST
@@ -145,10 +144,7 @@ class LevelPrior(nn.Module):
         return LevelResult(reconstruction, bits, carried)
 
     def on_grid(self, x: Tensor) -> Tensor:
-        if not self.arithmetic.fixed:
-            return x
-        unit = float(1 << FRACTION_BITS)
-        return straight_through(torch.floor(x * unit) / unit, x)
+        return self.arithmetic.on_grid(x)
 
     def predictions(self, location: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Clips of the integer format; log2 of the scale in steps.

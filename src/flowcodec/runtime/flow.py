@@ -13,8 +13,9 @@ import numpy as np
 from flowcodec.runtime.integer import FRACTION_BITS
 
 LIFT_BITS = 12
-# Fixed-point constants shared by analysis and synthesis, so that one inverts the other whatever the rounding of a constant.
-LIFT_STEPS = tuple(round(c * (1 << LIFT_BITS)) for c in (-1.586134342, -0.052980118, 0.882911076, 0.443506852))
+# -1.586134342, -0.052980118, 0.882911076, 0.443506852, in fixed point. Analysis and synthesis share them, so that one inverts the
+# other whatever the rounding; the first is rounded up, which leaves a fifth of the constant signal in the high band.
+LIFT_STEPS = (-6496, -217, 3616, 1817)
 """Predict, update, predict, update: odd += c*(neighbouring even), even += c*(neighbouring odd), twice."""
 LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS) / 0.887277)
 """Synthesis gains of the low and the high band, per dimension; the analysis divides by them."""
@@ -81,10 +82,13 @@ def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale(values: np.ndarray, factor: int) -> np.ndarray:
-    """(values * factor + half) >> LIFT_BITS, in place."""
-    values *= factor
+    """(values * factor + half) >> LIFT_BITS, in place. The whole part of the factor is taken out, so that products fit int32."""
+    whole = (factor + (1 << (LIFT_BITS - 1))) >> LIFT_BITS
+    kept = values * whole
+    values *= factor - (whole << LIFT_BITS)
     values += 1 << (LIFT_BITS - 1)
     values >>= LIFT_BITS
+    values += kept
     return values
 
 

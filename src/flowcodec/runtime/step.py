@@ -12,6 +12,7 @@ STEP_BITS = 20
 """Fractional bits of a step held as an integer."""
 
 _LOG2_FIRST_STEP = -2
+_GUARD_BITS = 16
 # Quality 0, 60 and 100 in log2(Delta): a thumbnail-like 300, a default near 1 bit per pixel, and one grey level.
 _QUALITY_KNOTS = ((0.0, 8.25), (60.0, 4.4), (100.0, 0.0))
 
@@ -19,11 +20,10 @@ _QUALITY_KNOTS = ((0.0, 8.25), (60.0, 4.4), (100.0, 0.0))
 def step_fixed(index: int) -> int:
     """floor(Delta(index) * 2^STEP_BITS), exact: nested integer square roots give the 32nd root of a power of two."""
     octave, part = divmod(index, STEPS_PER_OCTAVE)
-    root = 1 << (part + STEPS_PER_OCTAVE * STEP_BITS)
+    root = 1 << (part + STEPS_PER_OCTAVE * (STEP_BITS + _GUARD_BITS))
     for _ in range(5):
         root = math.isqrt(root)
-    shift = octave + _LOG2_FIRST_STEP
-    return root << shift if shift >= 0 else root >> -shift
+    return root >> (_GUARD_BITS - octave - _LOG2_FIRST_STEP)
 
 
 def log2_step(index: Any) -> Any:

@@ -3,11 +3,17 @@
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from flowcodec.errors import InputError
 from flowcodec.model.codec import ModelConfig
 from flowcodec.runtime.step import STEP_COUNT
+
+
+def _require_at_least(table: str, part: Any, **limits: float) -> None:
+    for name, limit in limits.items():
+        if not getattr(part, name) >= limit:
+            raise InputError(f"{table}.{name}: expected at least {limit}, found {getattr(part, name)}")
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,10 @@ class DataConfig:
     validation_crop: int = 256
 
     def __post_init__(self) -> None:
-        if self.crop < 2 or self.batch < 1 or self.validation_every < 2:
-            raise InputError("data: crop must be at least 2, batch at least 1 and validation_every at least 2")
+        _require_at_least("data", self, crop=2, batch=1, small_source_weight=0, transpose_probability=0)
+        _require_at_least("data", self, validation_every=2, validation_crops=1, validation_crop=1)
+        if self.transpose_probability > 1:
+            raise InputError(f"data.transpose_probability: expected at most 1, found {self.transpose_probability}")
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,10 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.channel not in ("gaussian", "round"):
             raise InputError(f"objective.channel: expected gaussian or round, found {self.channel!r}")
-        for low, high in (self.step_index_range, self.step_index_core):
+        for name in ("step_index_range", "step_index_core"):
+            low, high = getattr(self, name)
             if not 0 <= low <= high < STEP_COUNT:
-                raise InputError(f"objective: step indices must satisfy 0 <= low <= high < {STEP_COUNT}, found {low}, {high}")
+                raise InputError(f"objective.{name}: expected 0 <= low <= high < {STEP_COUNT}, found {low}, {high}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,13 @@ class OptimizerConfig:
     final_lr: float = 0.02
     clip_norm: float = 1.0
     ema: float = 0.998
+
+    def __post_init__(self) -> None:
+        _require_at_least(
+            "optimizer", self, steps=1, muon_lr=0, adam_lr=0, warmup=0, decay_from=0, final_lr=0, clip_norm=0, ema=0
+        )
+        if self.ema > 1:
+            raise InputError(f"optimizer.ema: expected at most 1, found {self.ema}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "f32"):
             raise InputError(f"run.precision: expected bf16 or f32, found {self.precision!r}")
+        _require_at_least("run", self, seed=0, log_every=1, validate_every=1, checkpoint_every=1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ class TrainingConfig:
             return cls.from_dict(tomllib.loads(path.read_text()))
         except OSError as error:
             raise InputError(f"{path}: cannot read the configuration ({error.strerror})") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not valid TOML ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,8 +129,23 @@ class TrainingConfig:
 
 
 def _build(part: Any, table: str, values: dict[str, Any]) -> Any:
-    known = {f.name for f in fields(part)}
+    if not isinstance(values, dict):
+        raise InputError(f"configuration: expected a table [{table}], found {values!r}")
+    known = {f.name: f.type for f in fields(part)}
     for name in values:
         if name not in known:
             raise InputError(f"configuration: unknown key {table}.{name}; expected one of {', '.join(sorted(known))}")
-    return part(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return part(**{name: _converted(f"{table}.{name}", known[name], value) for name, value in values.items()})
+
+
+def _converted(key: str, kind: Any, value: Any) -> Any:
+    """The value as the field's type; a list serves as a tuple and a whole number as a fraction. Raises InputError."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(get_args(kind)):
+            raise InputError(f"{key}: expected {len(get_args(kind))} values in brackets, found {value!r}")
+        return tuple(_converted(key, item, v) for item, v in zip(get_args(kind), value, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise InputError(f"{key}: expected a value of type {kind.__name__}, found {value!r}")
+    return value

@@ -52,10 +52,18 @@ class PixelStore:
             "\n".join(f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path, _ in files).encode()
         ).hexdigest()
         index_path = cache.with_suffix(".json")
-        if not (index_path.exists() and cache.exists() and json.loads(index_path.read_text())["digest"] == digest):
+        if not (cache.exists() and cls._digest_of(index_path) == digest):
             cls._decode(files, cache, index_path, digest, progress)
         index = json.loads(index_path.read_text())
         return cls(np.load(cache, mmap_mode="r"), np.array(index["shapes"]), np.array(index["positions"]))
+
+    @staticmethod
+    def _digest_of(index_path: Path) -> str | None:
+        """None where there is no index, or a damaged one, as an interrupted run may leave it."""
+        try:
+            return json.loads(index_path.read_text())["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @staticmethod
     def _decode(

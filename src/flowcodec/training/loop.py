@@ -150,7 +150,10 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.model = FlowCodecModel(config.model)
         if config.run.start_from:
-            self.model.load_state_dict(checkpoint.load_model(Path(config.run.start_from))[0].state_dict())
+            source = checkpoint.load_model(Path(config.run.start_from))[0]
+            if source.config != config.model:
+                raise InputError(f"{config.run.start_from}: expected a model of {config.model}, found {source.config}")
+            self.model.load_state_dict(source.state_dict())
         self.model.to(self.device)
         self.model.arithmetic.fixed = config.run.fixed_arithmetic
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
