@@ -29,9 +29,19 @@ def draw(logs: list[Path], figure_path: Path) -> None:
         validation = [row for row in rows if row["event"] == "validation"]
         seen = [offset + row["pixels_seen"] / 1e9 for row in validation]
         color = f"C{number}"
-        left.plot([offset + r["pixels_seen"] / 1e9 for r in train], [r["loss"] for r in train], color=color, linewidth=0.8, label=path.stem)
-        right.plot(seen, [r["loss"] for r in validation], color=color, marker="o", markersize=3, label=f"{path.stem}, Gaussian noise")
-        right.plot(seen, [r["file_loss"] for r in validation], color=color, linestyle="--", label=f"{path.stem}, rounding (estimate)")
+        left.plot(
+            [offset + r["pixels_seen"] / 1e9 for r in train],
+            [r["loss"] for r in train],
+            color=color,
+            linewidth=0.8,
+            label=path.stem,
+        )
+        right.plot(
+            seen, [r["loss"] for r in validation], color=color, marker="o", markersize=3, label=f"{path.stem}, Gaussian noise"
+        )
+        right.plot(
+            seen, [r["file_loss"] for r in validation], color=color, linestyle="--", label=f"{path.stem}, rounding (estimate)"
+        )
         offset += train[-1]["pixels_seen"] / 1e9
     left.set(yscale="log", xlabel="pixels seen (billions)", ylabel="training loss", title="Training")
     right.set(xlabel="pixels seen (billions)", ylabel="SSE/Δ² + (ln 2 / 6) bits, per pixel", title="Held-out photographs")
@@ -45,7 +55,9 @@ def draw(logs: list[Path], figure_path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs", type=Path, default=ROOT / "weights" / "log", help="folder of metrics, phases in the order of their names")
+    parser.add_argument(
+        "--logs", type=Path, default=ROOT / "weights" / "log", help="folder of metrics, phases in the order of their names"
+    )
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "training.png")
     arguments = parser.parse_args()
     draw(sorted(arguments.logs.glob("*.jsonl")), arguments.figure)

@@ -314,7 +314,7 @@ def test_an_interruption_while_writing_keeps_the_old_file(photo, tmp_path, sent)
 
 @pytest.fixture
 def flow_file(tmp_path) -> Path:
-    header = Header(width=40, height=30, channels=3, step_index=200, channel="dither", seed=99, model_id=b"\x01" * 8)
+    header = Header(width=40, height=30, channels=3, step_index=800, channel="dither", seed=99, model_id=b"\x01" * 8)
     path = tmp_path / "a.flow"
     path.write_bytes(container.write(header, [Box(BoxKind.LATENT, b"12345"), Box(BoxKind.ICC, b"123")]))
     return path

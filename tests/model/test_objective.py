@@ -24,8 +24,8 @@ def test_the_price_of_a_bit_is_minus_the_slope_of_distortion() -> None:
 
 
 def test_the_loss_is_the_formula() -> None:
-    """mean of (SSE/Delta^2 + beta*(ln 2/6)*bits)/pixels; Delta of indices 64 and 160 is 1 and 8."""
-    values, indices = result([10.0, 20.0], [3.0, 5.0], [4.0, 640.0]), torch.tensor([64, 160])
+    """mean of (SSE/Delta^2 + beta*(ln 2/6)*bits)/pixels; Delta of indices 256 and 640 is 1 and 8."""
+    values, indices = result([10.0, 20.0], [3.0, 5.0], [4.0, 640.0]), torch.tensor([256, 640])
     price = 0.7 * math.log(2) / 6
     with_flow = ((4 + price * 10) / 16 + (640 / 64 + price * 20) / 16) / 2
     assert rate_distortion_loss(values, indices, 0.7, True, 123.0).item() == pytest.approx(with_flow, rel=1e-6)
@@ -40,7 +40,7 @@ def test_at_high_rate_the_loss_is_least_at_the_step_of_theory(beta: float) -> No
     losses = []
     for m in multipliers.tolist():
         values = result([16 * (10 - math.log2(m))], [0.0], [16 * (8 * m) ** 2 / 12])
-        losses.append(rate_distortion_loss(values, torch.tensor([160]), beta, True, 0.0).item())
+        losses.append(rate_distortion_loss(values, torch.tensor([640]), beta, True, 0.0).item())
     best = multipliers[int(np.argmin(losses))].item()
     assert best == pytest.approx(math.sqrt(beta), rel=0.02)
 
@@ -49,7 +49,7 @@ def test_the_loss_weighs_all_rates_alike() -> None:
     """Errors that scale with Delta^2 and equal bits give equal terms."""
     losses = [
         rate_distortion_loss(result([100.0], [0.0], [delta**2 * 5]), torch.tensor([index]), 1.0, True, 0.0).item()
-        for index, delta in ((32, 0.5), (64, 1.0), (288, 128.0))
+        for index, delta in ((128, 0.5), (256, 1.0), (1152, 128.0))
     ]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
 

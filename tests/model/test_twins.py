@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowcodec.model import coupling, flow, prior
 from flowcodec.model.bijections import Lifting
+from flowcodec.model.networks import Arithmetic
 from flowcodec.runtime import context
 from flowcodec.runtime.flow import analyse_level, synthesise_level, to_fixed
 from flowcodec.runtime.integer import ACTIVATION_MAX, FRACTION_BITS
@@ -14,7 +15,8 @@ from flowcodec.runtime.step import STEP_BITS, log2_step, step_fixed
 
 UNIT = 1 << FRACTION_BITS
 SIZES = [(1, 1), (1, 5), (3, 4), (5, 5), (16, 11)]
-STEP_INDICES = [0, 64, 150, 224, 352]
+FLOAT = Arithmetic()
+STEP_INDICES = [0, 256, 601, 896, 1408]
 
 
 def draw_units(channels: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -96,7 +98,7 @@ def test_contrast_planes_agree(size: tuple[int, int], index: int) -> None:
     units = draw_units(3, size)
     planes = context.contrast_planes(units, index)
     assert planes.dtype == np.int16 and np.abs(planes).max() <= ACTIVATION_MAX
-    off = units_off(planes, coupling.contrast_planes(to_tensor(units), flow.steps_of(torch.tensor([index]))))
+    off = units_off(planes, coupling.contrast_planes(to_tensor(units), flow.steps_of(torch.tensor([index])), FLOAT))
     fine = 0.5 + 1 / 2 ** log2_step(index) + 0.01
     for part, low, high in ((off[:3], -fine, fine), (off[3:6], -1 - fine / 16, fine / 16), (off[6:], -1.0, 1 / 64)):
         assert low - 1e-3 <= part.min() and part.max() <= high + 1e-3
@@ -106,18 +108,17 @@ def test_contrast_planes_reach_their_limits_and_stay_inside() -> None:
     """Guards the comparison above: with the smallest step the fine copies are clipped, with the largest they are not."""
     units = draw_units(3, (16, 11))
     assert np.abs(context.contrast_planes(units, 0)[:3]).max() == ACTIVATION_MAX
-    assert 0 < np.abs(context.contrast_planes(units, 352)[:3]).max() < ACTIVATION_MAX
-    assert 0 < np.abs(context.contrast_planes(units, 352)[6:]).max() < ACTIVATION_MAX
+    assert 0 < np.abs(context.contrast_planes(units, 1408)[:3]).max() < ACTIVATION_MAX
+    assert 0 < np.abs(context.contrast_planes(units, 1408)[6:]).max() < ACTIVATION_MAX
 
 
-def test_two_ranges_agree_and_their_floor_is_the_grid_of_the_networks() -> None:
-    """Exactly, once the model floors to the grid as it does in fixed arithmetic."""
+def test_two_ranges_agree() -> None:
+    """Exactly in fixed arithmetic, to a unit in float."""
     units = np.random.default_rng(0).integers(-30 * ACTIVATION_MAX, 30 * ACTIVATION_MAX, (4, 9, 7))
-    twin = prior.two_ranges(to_tensor(units))
     planes = context.two_ranges(units)
     assert planes.dtype == np.int16
-    assert np.abs(units_off(planes, twin)).max() <= 1
-    assert np.array_equal(planes, torch.floor(twin[0] * UNIT).numpy())
+    assert np.abs(units_off(planes, prior.two_ranges(to_tensor(units), FLOAT))).max() <= 1
+    assert not units_off(planes, prior.two_ranges(to_tensor(units), Arithmetic(fixed=True))).any()
     assert np.array_equal(planes[:4], np.clip(units, -1023, 1023))
 
 
@@ -147,7 +148,7 @@ def test_groups_of_levels() -> None:
     assert [context.level_group(level) for level in (1, 2, 3, 4, 9)] == [0, 1, 2, 2, 2]
 
 
-@pytest.mark.parametrize("index", [0, 1, 100, 352])
+@pytest.mark.parametrize("index", [0, 1, 400, 1408])
 def test_the_step_of_the_model_is_that_of_the_runtime(index: int) -> None:
     """To float32 and the 20 fractional bits."""
     expected = step_fixed(index) / (1 << STEP_BITS)

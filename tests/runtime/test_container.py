@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
 from flowcodec.runtime.container import MAGIC, MAX_BOXES, MAX_PIXELS, MAX_SIDE, VERSION, Box, BoxKind, Header, read, write
 
-HEADER = Header(768, 512, 3, 204, "round", 0, bytes.fromhex("0123456789abcdef"))
-HEADER_PAYLOAD = bytes.fromhex("8006 8004 04 cc00 00 0123456789abcdef")
+HEADER = Header(768, 512, 3, 560, "round", 0, bytes.fromhex("0123456789abcdef"))
+HEADER_PAYLOAD = bytes.fromhex("8006 8004 04 3002 00 0123456789abcdef")
 GOLDEN_BOXES = [Box(BoxKind.LATENT, b"\x2a\x00\x00\x00"), Box(BoxKind.LATENT, b""), Box(BoxKind.XMP, b"<x/>")]
 GOLDEN = bytes.fromhex(
     "f1464c57 01 04"
-    "00 10 8006 8004 04 cc00 00 0123456789abcdef f39db19a"
-    "01 04 2a000000 53074baf"
-    "01 00 c1173057"
-    "82 04 3c782f3e 90aff4b5"
+    "00 10 8006 8004 04 3002 00 0123456789abcdef 65b89d1d"
+    "01 04 2a000000 fa4fcb63"
+    "01 00 4315f250"
+    "82 04 3c782f3e 2b794745"
 )
 FORMAT_DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -66,7 +66,7 @@ def headers(draw: st.DrawFn) -> Header:
         width,
         height,
         draw(st.sampled_from([1, 3])),
-        draw(st.integers(0, 352)),
+        draw(st.integers(0, 1408)),
         draw(st.sampled_from(["round", "dither"])),
         draw(st.integers(0, 2**32 - 1)),
         draw(st.binary(min_size=8, max_size=8)),
@@ -171,7 +171,7 @@ def test_garbage(data: bytes, signed: bool) -> None:
 @pytest.mark.parametrize("channel, seed", [("round", 0), ("dither", 2**32 - 1)])
 def test_overhead_of_a_plain_picture(sides: tuple[int, int], channel: str, seed: int) -> None:
     """Everything but the payloads of four latent boxes below 2 MiB each, sides below 2^14: at most 64 bytes."""
-    header = Header(*sides, 3, 352, channel, seed, bytes(8))
+    header = Header(*sides, 3, 1408, channel, seed, bytes(8))
     for size in (0, 1, 200, 20_000, 2**21 - 1):
         boxes = [Box(BoxKind.LATENT, bytes(size))] * 4
         assert len(write(header, boxes)) - 4 * size <= 64
@@ -246,7 +246,7 @@ def header_payload(
         (header_payload(width=b"\x00"), FormatError),
         (header_payload(height=b"\x00"), FormatError),
         (header_payload(width=b"\x81\x00"), FormatError),
-        (header_payload(step=353), FormatError),
+        (header_payload(step=1409), FormatError),
         (header_payload(step=65535), FormatError),
         (header_payload(seed=leb128(2**32)), FormatError),
         (header_payload(rest=bytes(9)), FormatError),
@@ -284,7 +284,7 @@ def test_any_header_payload(payload: bytes) -> None:
         {"width": 0},
         {"height": -1},
         {"channels": 2},
-        {"step_index": 353},
+        {"step_index": 1409},
         {"step_index": -1},
         {"channel": "trellis"},
         {"seed": 2**32},

@@ -13,7 +13,7 @@ UNIT = 1 << STEP_BITS
 def test_the_grid_is_a_32nd_of_an_octave_from_a_quarter_to_512() -> None:
     """To 1e-6 absolute below Delta = 1 and relative above: a step is held in units of 2^-20 = 9.5e-7."""
     for index in range(STEP_COUNT):
-        exact = 2.0 ** (index / 32 - 2)
+        exact = 2.0 ** (index / 128 - 2)
         assert abs(step_fixed(index) / UNIT - exact) < 1e-6 * max(exact, 1.0), index
         assert 2.0 ** log2_step(index) == pytest.approx(exact, rel=1e-12)
     assert step_fixed(0) == UNIT // 4
@@ -21,8 +21,8 @@ def test_the_grid_is_a_32nd_of_an_octave_from_a_quarter_to_512() -> None:
 
 
 def test_a_step_is_the_floor_that_the_format_promises() -> None:
-    """s = floor(2^(i/32 + 18)), checked without floats: s^32 <= 2^(i + 18*32) < (s + 1)^32."""
-    wrong = [i for i in range(STEP_COUNT) if not step_fixed(i) ** 32 <= 1 << (i + 18 * 32) < (step_fixed(i) + 1) ** 32]
+    """s = floor(2^(i/128 + 18)), checked without floats: s^128 <= 2^(i + 18*128) < (s + 1)^128."""
+    wrong = [i for i in range(STEP_COUNT) if not step_fixed(i) ** 128 <= 1 << (i + 18 * 128) < (step_fixed(i) + 1) ** 128]
     assert not wrong, f"{len(wrong)} steps of {STEP_COUNT} are not floors, the first at index {wrong[0]}"
 
 
@@ -34,7 +34,7 @@ def test_the_grid_increases_strictly() -> None:
 def test_the_nearest_index_inverts_the_grid_and_is_clipped_to_it() -> None:
     for index in range(STEP_COUNT):
         assert step_index(step_fixed(index) / UNIT) == index
-        assert step_index(2.0 ** (log2_step(index) + 0.49 / 32)) == index
+        assert step_index(2.0 ** (log2_step(index) + 0.49 / 128)) == index
     assert step_index(1e-9) == 0
     assert step_index(1e9) == STEP_COUNT - 1
 

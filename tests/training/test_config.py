@@ -20,15 +20,15 @@ def test_defaults_fill_what_is_left_out() -> None:
 
 
 def test_a_configuration_survives_a_dictionary() -> None:
-    config = TrainingConfig.from_dict({"data": {"crop": 64}, "objective": {"step_index_core": [100, 200]}})
+    config = TrainingConfig.from_dict({"data": {"crop": 64}, "objective": {"step_core": [2.0, 20.0]}})
     assert TrainingConfig.from_dict(config.to_dict()) == config
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    path.write_text('[data]\ncrop = 32\n[objective]\nchannel = "round"\nstep_index_range = [10, 20]\n')
+    path.write_text('[data]\ncrop = 32\n[objective]\nchannel = "round"\nstep_range = [10, 20]\n')
     config = TrainingConfig.read(path)
-    assert config.data.crop == 32 and config.objective.channel == "round" and config.objective.step_index_range == (10, 20)
+    assert config.data.crop == 32 and config.objective.channel == "round" and config.objective.step_range == (10.0, 20.0)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
@@ -56,9 +56,9 @@ def test_configurations_are_frozen() -> None:
         ({"data": {"batch": 0}}, "batch"),
         ({"data": {"validation_every": 1}}, "validation_every"),
         ({"objective": {"channel": "dither"}}, r"objective\.channel"),
-        ({"objective": {"step_index_range": [0, 353]}}, "step_index_range"),
-        ({"objective": {"step_index_core": [200, 100]}}, "step_index_core"),
-        ({"objective": {"step_index_core": [-1, 100]}}, "step_index_core"),
+        ({"objective": {"step_range": [0.0, 3.0]}}, "step_range"),
+        ({"objective": {"step_core": [200.0, 100.0]}}, "step_core"),
+        ({"objective": {"step_core": [-1.0, 100.0]}}, "step_core"),
         ({"run": {"precision": "f16"}}, r"run\.precision"),
         ({"model": {"widths": [4, 4, 0]}}, r"model\.widths"),
         ({"model": {"blocks": [4, 4]}}, r"model\.blocks"),
@@ -77,7 +77,7 @@ def test_configurations_are_frozen() -> None:
         ({"data": {"batch": "sixteen"}}, "batch"),
         ({"data": {"batch": 2.5}}, "batch"),
         ({"optimizer": {"steps": "many"}}, "steps"),
-        ({"objective": {"step_index_range": [1, 2, 3]}}, "step_index_range"),
+        ({"objective": {"step_range": [1, 2, 3]}}, "step_range"),
         ({"objective": {"beta": [1]}}, "beta"),
         ({"model": {"widths": 4}}, "widths"),
         ({"run": {"train_flow": "yes"}}, "train_flow"),

@@ -277,10 +277,10 @@ def test_steps_are_taken_at_the_learning_rate_of_the_schedule(build: Build) -> N
 
 
 def test_steps_are_drawn_from_the_core_three_times_in_four() -> None:
-    config = ObjectiveConfig(step_index_range=(48, 332), step_index_core=(120, 300))
+    config = ObjectiveConfig(step_range=(1.0, 256.0), step_core=(4.0, 64.0))
     drawn = draw_step_indices(config, np.random.default_rng(0), 20_000)
-    assert drawn.min() == 48 and drawn.max() == 332
-    outside = np.mean((drawn < 120) | (drawn > 300))
-    assert outside == pytest.approx(0.25 * (285 - 181) / 285, abs=0.01)
-    single = ObjectiveConfig(step_index_range=(7, 7), step_index_core=(7, 7))
-    assert set(draw_step_indices(single, np.random.default_rng(0), 50)) == {7}
+    assert 256 <= drawn.min() < 262 and 1274 < drawn.max() <= 1280
+    outside = np.mean((drawn < 512) | (drawn > 1024))
+    assert outside == pytest.approx(0.25 * (1025 - 513) / 1025, abs=0.01)
+    single = ObjectiveConfig(step_range=(8.0, 8.0), step_core=(8.0, 8.0))
+    assert set(draw_step_indices(single, np.random.default_rng(0), 50)) == {640}

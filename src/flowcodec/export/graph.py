@@ -21,7 +21,7 @@ from flowcodec.model.prior import CONTRAST_CHANNELS, Carry, Stage, Trunk
 from flowcodec.model.restoration import Restoration
 from flowcodec.runtime.channel import SCALE_COUNT
 from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS
-from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, FRACTION_BITS, LOCATION_MAX, GraphInfo
+from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, CORRECTION_MAX, FRACTION_BITS, LOCATION_MAX, GraphInfo
 
 OPSET = 17
 
@@ -157,13 +157,13 @@ def _carry(b: GraphBuilder, carry: Carry) -> None:
 def _transformation(b: GraphBuilder, net: Transformation) -> None:
     values = b.input("values", net.enter.inputs - CONDITION_CHANNELS)
     x = b.add("Concat", [values, b.input("condition", CONDITION_CHANNELS)], axis=1)
-    b.output(b.clip_signed(b.conv(b.rectify(b.conv(x, net.enter)), net.leave)), "output")
+    b.output(b.clip(b.conv(b.rectify(b.conv(x, net.enter)), net.leave), -CORRECTION_MAX, CORRECTION_MAX), "output")
 
 
 def _restoration(b: GraphBuilder, net: Restoration) -> None:
     values = b.input("values", net.enter.inputs - CONDITION_CHANNELS)
     x = b.rectify(b.conv(b.add("Concat", [values, b.input("condition", CONDITION_CHANNELS)], axis=1), net.enter))
-    x = b.clip_signed(b.conv(b.rectify(b.residual(x, net.block)), net.leave))
+    x = b.clip(b.conv(b.rectify(b.residual(x, net.block)), net.leave), -CORRECTION_MAX, CORRECTION_MAX)
     b.output(b.add("DepthToSpace", [x], blocksize=2, mode="CRD"), "output")
 
 

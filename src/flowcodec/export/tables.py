@@ -20,9 +20,10 @@ _UNIT = 1 << FRACTION_BITS
 _TAIL = 2.0**-18
 _FREE_PROBABILITY = 0.999
 _ITERATIONS = 60
-_FIRST_WIDE = 27
+_FIRST_WIDE = 54
 """First scale index (s = 16 steps) whose coefficients are coded as a table's high part and raw low bits."""
-_FIRST_DITHERED = 9
+_DITHER_FROM = -0.75
+"""log2 of the scale from which the dither's amplitude rises, over one octave."""
 _CELLS = 1 << 11
 """Cells on either side that a table is computed from; at s < 32 (in coded units) the mass beyond is far below the tail."""
 
@@ -110,7 +111,7 @@ def _conditional_means(shape: _Shape, received: np.ndarray) -> np.ndarray:
 
 
 def build_tables(model: FlowCodecModel, rate_weight: float = 1.0) -> tuple[Tables, ChannelTables]:
-    """All tables of a model. Tables 0 ... 127 of the coder are those of ``round`` by kind and scale, then those of ``dither``."""
+    """All tables of a model. Tables 0 ... 255 of the coder are those of ``round`` by kind and scale, then those of ``dither``."""
     density = ScaleMixture().double()
     density.load_state_dict(model.density.state_dict())
     density.requires_grad_(False)
@@ -142,10 +143,9 @@ def build_tables(model: FlowCodecModel, rate_weight: float = 1.0) -> tuple[Table
         low_bits.append(bits)
     for (kind, scale), density_shape in shapes.items():
         dither_tables[kind, scale] = kind * SCALE_COUNT + scale
-        if not _FIRST_DITHERED <= scale < _FIRST_WIDE:
-            amplitude[kind, scale] = DITHER_LEVELS if scale >= _FIRST_WIDE else 0
+        amplitude[kind, scale] = np.clip(round(DITHER_LEVELS * (density_shape.log2_scale - _DITHER_FROM)), 0, DITHER_LEVELS)
+        if amplitude[kind, scale] == 0 or scale >= _FIRST_WIDE:
             continue
-        amplitude[kind, scale] = min(4 * (scale - _FIRST_DITHERED + 1), DITHER_LEVELS)
         received = np.arange(shrink.shape[2]) / DITHER_LEVELS
         shrink[kind, scale] = np.rint((received - _conditional_means(density_shape, received)) * _UNIT)
         known: dict[int, int] = {}
@@ -165,7 +165,7 @@ def build_tables(model: FlowCodecModel, rate_weight: float = 1.0) -> tuple[Table
 
 
 def build_step_multipliers(model: FlowCodecModel) -> np.ndarray:
-    """uint16 (353, 3, 9): step of each band over Delta, 12 fractional bits."""
+    """uint16 (1409, 3, 9): step of each band over Delta, 12 fractional bits."""
     indices = torch.arange(STEP_COUNT)
     with torch.no_grad():
         groups = [model.step_multipliers(indices, group)[:, :, 0, 0] for group in range(model.log2_multipliers.shape[0])]

@@ -107,15 +107,14 @@ class FlowCodecModel(nn.Module):
         h, w = ll.shape[2:]
         if carried is None:
             carried = ll.new_zeros(len(ll), CARRIED_CHANNELS, h, w)
-        prior: LevelPrior = self.priors[level_group(level)]  # type: ignore[assignment]
-        planes = [prior.on_grid(contrast_planes(ll, steps_of(step_index))), carried, condition_planes(step_index, level, h, w)]
+        planes = [contrast_planes(ll, steps_of(step_index), self.arithmetic), carried, condition_planes(step_index, level, h, w)]
         return pad_even(torch.cat(planes, 1))
 
     def restore(self, planes: Tensor, step_index: Tensor) -> Tensor:
         """Planes (N, 3, H, W) in pixel units after the synthesis -> restored planes."""
         h, w = planes.shape[2:]
         step = steps_of(step_index)
-        contrast = pad_even(self.priors[0].on_grid(two_ranges(local_contrast(planes) / step)))  # type: ignore[operator]
+        contrast = pad_even(two_ranges(local_contrast(planes) / step, self.arithmetic))
         squeezed = nn.functional.pixel_unshuffle(contrast, 2)
         condition = condition_planes(step_index, 0, *squeezed.shape[2:])
         return planes + step * self.restoration(torch.cat([squeezed, condition], 1))[:, :, :h, :w]

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from flowcodec.model.bijections import Bijection
 from flowcodec.model.networks import Arithmetic, FixedConv2d, clip, rectify
 from flowcodec.model.prior import CONTRAST_CHANNELS, two_ranges
-from flowcodec.runtime.context import CONDITION_CHANNELS, DETAIL_CHANNELS, FRACTION_BITS
+from flowcodec.runtime.context import CONDITION_CHANNELS, DETAIL_CHANNELS
+from flowcodec.runtime.integer import CORRECTION_BITS, FRACTION_BITS
 
 PLANES = 3
 Pair = tuple[Tensor, Tensor]
@@ -23,11 +24,11 @@ def local_contrast(x: Tensor) -> Tensor:
     return x - blurred / 256
 
 
-def contrast_planes(planes: Tensor, step: Tensor) -> Tensor:
+def contrast_planes(planes: Tensor, step: Tensor, arithmetic: Arithmetic) -> Tensor:
     """(N, 3, H, W) pixel units -> (N, 9, H, W): local contrast in steps (fine, coarse) and in pixel units over 64."""
     contrast = local_contrast(planes)
-    pixel = clip(contrast / (1 << FRACTION_BITS))
-    return torch.cat([two_ranges(contrast / step), pixel], 1)
+    pixel = clip(arithmetic.floor(contrast / (1 << FRACTION_BITS)))
+    return torch.cat([two_ranges(contrast / step, arithmetic), pixel], 1)
 
 
 class Transformation(nn.Module):
@@ -36,7 +37,7 @@ class Transformation(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, arithmetic: Arithmetic) -> None:
         super().__init__()
         self.enter = FixedConv2d(inputs + CONDITION_CHANNELS, width, 3, arithmetic)
-        self.leave = FixedConv2d(width, outputs, 3, arithmetic, gain=0.0)
+        self.leave = FixedConv2d(width, outputs, 3, arithmetic, out_bits=CORRECTION_BITS, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return clip(self.leave(rectify(self.enter(x))))
@@ -57,10 +58,10 @@ class AdditiveCoupling(Bijection):
         self.predict = Transformation(CONTRAST_CHANNELS, width, DETAIL_CHANNELS, arithmetic)
 
     def updated(self, detail: Tensor, step: Tensor, condition: Tensor) -> Tensor:
-        return step * self.update(torch.cat([self.arithmetic.on_grid(two_ranges(detail / step)), condition], 1))
+        return step * self.update(torch.cat([two_ranges(detail / step, self.arithmetic), condition], 1))
 
     def predicted(self, ll: Tensor, step: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
-        return step * self.predict(torch.cat([self.arithmetic.on_grid(contrast_planes(ll, step)), condition], 1)) * mask
+        return step * self.predict(torch.cat([contrast_planes(ll, step, self.arithmetic), condition], 1)) * mask
 
     def forward(self, x: Pair, step: Tensor, condition: Tensor, mask: Tensor) -> tuple[Pair, Tensor]:
         ll, detail = x

@@ -26,8 +26,12 @@ class Arithmetic:
     def __init__(self, fixed: bool = False) -> None:
         self.fixed = fixed
 
-    def on_grid(self, x: Tensor) -> Tensor:
-        """In fixed arithmetic floored to 1/64, the grid of every network's inputs."""
+    def round(self, x: Tensor) -> Tensor:
+        """In fixed arithmetic rounded to 1/64, the grid of every network's inputs."""
+        return self.floor(x + 0.5 / (1 << FRACTION_BITS)) if self.fixed else x
+
+    def floor(self, x: Tensor) -> Tensor:
+        """In fixed arithmetic floored to 1/64."""
         if not self.fixed:
             return x
         unit = float(1 << FRACTION_BITS)

@@ -31,9 +31,10 @@ _SCALE_MAX = (SCALE_COUNT - 1) / (1 << SCALE_BITS)
 _SCALE_MIN = -5.0
 
 
-def two_ranges(x: Tensor) -> Tensor:
+def two_ranges(x: Tensor, arithmetic: Arithmetic) -> Tensor:
     """(N, C, H, W) -> (N, 2C, H, W): clipped fine copies, then coarse ones; the torch twin of ``runtime.context``."""
-    return clip(torch.cat([x, x * 2.0**-RANGE_BITS], 1))
+    x = arithmetic.round(x)
+    return clip(torch.cat([x, arithmetic.floor(x * 2.0**-RANGE_BITS)], 1))
 
 
 class Trunk(nn.Module):
@@ -132,7 +133,7 @@ class LevelPrior(nn.Module):
                 elif kind == 0:
                     seen = []
                 stage = self.stages[2 * kind + parity]
-                location, scale = stage(trunk, self.on_grid(two_ranges(torch.cat(seen, 1))) if seen else None)
+                location, scale = stage(trunk, two_ranges(torch.cat(seen, 1), self.arithmetic) if seen else None)
                 location, log2_scale = self.predictions(location, scale)
                 z, keep = pack(target, parity), pack(valid, parity)
                 received, cost = channel(z, location, log2_scale, density, kind)
@@ -140,11 +141,8 @@ class LevelPrior(nn.Module):
                 halves.append(received * keep)
             decoded.append(unpack(halves[0], halves[1]))
         reconstruction = torch.cat(decoded, 1)
-        carried = self.carry(trunk, self.on_grid(two_ranges(reconstruction))) if self.carry is not None else None
+        carried = self.carry(trunk, two_ranges(reconstruction, self.arithmetic)) if self.carry is not None else None
         return LevelResult(reconstruction, bits, carried)
-
-    def on_grid(self, x: Tensor) -> Tensor:
-        return self.arithmetic.on_grid(x)
 
     def predictions(self, location: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Clips of the integer format; log2 of the scale in steps.

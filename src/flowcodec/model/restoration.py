@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from flowcodec.model.networks import Arithmetic, FixedConv2d, ResidualBlock, clip, rectify
 from flowcodec.runtime.context import CONDITION_CHANNELS
+from flowcodec.runtime.integer import CORRECTION_BITS
 
 PLANES = 3
 
@@ -19,7 +20,7 @@ class Restoration(nn.Module):
         super().__init__()
         self.enter = FixedConv2d(2 * PLANES * 4 + CONDITION_CHANNELS, width, 3, arithmetic)
         self.block = ResidualBlock(width, 3, arithmetic)
-        self.leave = FixedConv2d(width, PLANES * 4, 3, arithmetic, gain=0.0)
+        self.leave = FixedConv2d(width, PLANES * 4, 3, arithmetic, out_bits=CORRECTION_BITS, gain=0.0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         x = rectify(self.block(rectify(self.enter(inputs))))

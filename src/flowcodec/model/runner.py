@@ -8,7 +8,7 @@ import torch
 
 from flowcodec.model.codec import FlowCodecModel
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_LOG2_FIRST
-from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.integer import CORRECTION_BITS, FRACTION_BITS
 
 
 class TorchRunner:
@@ -29,10 +29,10 @@ class TorchRunner:
 
     def _run(self, graph: str, x: list[torch.Tensor]) -> list[torch.Tensor]:
         if graph == "restoration":
-            return [self.model.restoration(torch.cat(x, 1)) * self.unit]
+            return [self.model.restoration(torch.cat(x, 1)) * (1 << CORRECTION_BITS)]
         name, _, group = graph.rpartition("_")
         if name in ("update", "predict"):
-            return [getattr(self.model.flow.couplings[int(group)], name)(torch.cat(x, 1)) * self.unit]
+            return [getattr(self.model.flow.couplings[int(group)], name)(torch.cat(x, 1)) * (1 << CORRECTION_BITS)]
         prior: Any = self.model.priors[int(group)]
         if name == "trunk":
             return [prior.trunk(torch.cat(x, 1)) * self.unit]

@@ -33,7 +33,7 @@ class Model:
     graphs: dict[str, bytes]
     graph_info: dict[str, GraphInfo]
     step_multipliers: np.ndarray
-    """uint16 (353, 3, 9): step of a band over Delta for each grid step and level group, 12 fractional bits."""
+    """uint16 (1409, 3, 9): step of a band over Delta for each grid step and level group, 12 fractional bits."""
     tables: Tables
     channels: ChannelTables
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from flowcodec.runtime.integer import FRACTION_BITS
 
-SCALE_BITS = 2
-SCALE_COUNT = 64
+SCALE_BITS = 3
+SCALE_COUNT = 128
 SCALE_LOG2_FIRST = -2.75
 """A scale index i stands for a standard deviation of 2^(i / 2^SCALE_BITS + SCALE_LOG2_FIRST) steps."""
 
@@ -36,17 +36,17 @@ class ChannelTables:
     """Integers that define the channels, for each kind (0 luma, 1 chroma) and scale index."""
 
     thresholds: np.ndarray
-    """(2, 64, 8) |value| from which the symbol's magnitude is at least 1 ... 8, in 1/64 step."""
+    """(2, 128, 8) |value| from which the symbol's magnitude is at least 1 ... 8, in 1/64 step."""
     centroids: np.ndarray
-    """(2, 64, 9) |reconstruction| of the symbols 0 ... 8, in 1/64 step."""
+    """(2, 128, 9) |reconstruction| of the symbols 0 ... 8, in 1/64 step."""
     free: np.ndarray
-    """(2, 64) bool: nothing is coded, the coefficient is zero."""
+    """(2, 128) bool: nothing is coded, the coefficient is zero."""
     dither_amplitude: np.ndarray
-    """(2, 64) sixteenths of the full dither."""
+    """(2, 128) sixteenths of the full dither."""
     dither_shrink: np.ndarray
-    """(2, 64, 129) what the conditional mean takes off |received|, by |received| in 1/16 step up to 8; in 1/64 step."""
+    """(2, 128, 129) what the conditional mean takes off |received|, by |received| in 1/16 step up to 8; in 1/64 step."""
     dither_tables: np.ndarray
-    """(2, 64, 16) table of the coder for each dither u + 8."""
+    """(2, 128, 16) table of the coder for each dither u + 8."""
 
 
 class Channel(Protocol):
@@ -61,7 +61,7 @@ class Channel(Protocol):
 
 
 class Rounding:
-    """The ``round`` channel; tables 0 ... 127 of the coder are its own, by kind and scale."""
+    """The ``round`` channel; tables 0 ... 255 of the coder are its own, by kind and scale."""
 
     def __init__(self, tables: ChannelTables) -> None:
         self.tables = tables

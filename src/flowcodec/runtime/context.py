@@ -21,7 +21,7 @@ RANGE_BITS = 4
 """The coarse copy of a value is the value shifted right by this."""
 CARRIED_CHANNELS = 16
 CONDITION_CHANNELS = 2
-_STEP_INDEX_CENTRE = 192
+_STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
 _CHUNK_SITES = 1 << 18
 _LEVEL_CENTRE, _LEVEL_MAX, _LEVEL_SCALE = 3, 8, 32
 
@@ -33,7 +33,7 @@ def level_group(level: int) -> int:
 
 def condition_values(step_index: Any, level: int) -> tuple[Any, int]:
     """The integers of the two constant planes: log2(Delta) about 16, in 1/32 octave; the level about 3, in 1/32."""
-    return step_index - _STEP_INDEX_CENTRE, (min(level, _LEVEL_MAX) - _LEVEL_CENTRE) * _LEVEL_SCALE
+    return step_index // _STEP_INDEX_UNIT - _STEP_CENTRE, (min(level, _LEVEL_MAX) - _LEVEL_CENTRE) * _LEVEL_SCALE
 
 
 def condition_planes(step_index: int, level: int, height: int, width: int) -> np.ndarray:
@@ -81,9 +81,10 @@ def in_steps(values: np.ndarray, step_index: int) -> np.ndarray:
     return (values.astype(np.int64) * inverse + (1 << (STEP_BITS - 1))) >> STEP_BITS
 
 
-def to_pixels(values: np.ndarray, step: int) -> np.ndarray:
-    """Units of ``step`` (an integer with STEP_BITS fractional bits) -> pixel units: (v * step + half) >> 20."""
-    return (values.astype(np.int64) * step + (1 << (STEP_BITS - 1))) >> STEP_BITS
+def to_pixels(values: np.ndarray, step: int, bits: int = FRACTION_BITS) -> np.ndarray:
+    """Units of ``step`` with ``bits`` fractional bits -> pixel units: (v * step + half) >> (STEP_BITS - 6 + bits)."""
+    shift = STEP_BITS + bits - FRACTION_BITS
+    return (values.astype(np.int64) * step + (1 << (shift - 1))) >> shift
 
 
 def _clip(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import condition_planes, contrast_planes, in_steps, level_group, pad_even, to_pixels, two_ranges
-from flowcodec.runtime.integer import Runner, run_in_strips
+from flowcodec.runtime.integer import CORRECTION_BITS, Runner, run_in_strips
 from flowcodec.runtime.step import step_fixed
 
 
@@ -33,4 +33,4 @@ class Coupling:
         padded = pad_even(planes)
         condition = condition_planes(self.step_index, self.level, *padded.shape[1:])
         output = run_in_strips(self.runner, graph, self.model.graph_info[graph], [padded, condition], [np.int16])[0][0]
-        return to_pixels(output[:, :height, :width], step_fixed(self.step_index))
+        return to_pixels(output[:, :height, :width], step_fixed(self.step_index), CORRECTION_BITS)

@@ -13,6 +13,9 @@ import numpy as np
 FRACTION_BITS = 6
 ACTIVATION_MAX = 1023
 ACCUMULATOR_LIMIT = 1 << 24
+CORRECTION_BITS = 10
+"""Fractional bits, in units of Delta, of what couplings and restoration add: it reaches the picture as it is."""
+CORRECTION_MAX = ACTIVATION_MAX << (CORRECTION_BITS - FRACTION_BITS)
 LOCATION_MAX = (1 << 15) - 1
 """Largest |location| a prior may predict, in 1/64 of a band's step."""
 

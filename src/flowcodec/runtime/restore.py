@@ -4,7 +4,7 @@ import numpy as np
 
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import condition_planes, contrast_rows, in_steps, pad_even, to_pixels, two_ranges
-from flowcodec.runtime.integer import STRIP_SITES, Runner
+from flowcodec.runtime.integer import CORRECTION_BITS, STRIP_SITES, Runner
 from flowcodec.runtime.step import step_fixed
 
 GRAPH = "restoration"
@@ -38,5 +38,5 @@ def restore(model: Model, runner: Runner, planes: np.ndarray, step_index: int) -
         corrections[:, top:bottom] = correction[:, top - first : bottom - first, :width]
     for top in range(0, height, rows):
         part = planes[:, top : top + rows]
-        part += to_pixels(corrections[:, top : top + rows], step).astype(planes.dtype)
+        part += to_pixels(corrections[:, top : top + rows], step, CORRECTION_BITS).astype(planes.dtype)
     return planes

@@ -1,4 +1,4 @@
-"""The grid of quantiser steps: Delta(i) = 2^(i/32 - 2), i = 0 ... 352, and the map from a quality to a step.
+"""The grid of quantiser steps: Delta(i) = 2^(i/128 - 2), i = 0 ... 1408, and the map from a quality to a step.
 
 All values come from integer arithmetic, so that every machine has the same grid.
 """
@@ -6,8 +6,9 @@ All values come from integer arithmetic, so that every machine has the same grid
 import math
 from typing import Any
 
-STEPS_PER_OCTAVE = 32
-STEP_COUNT = 353
+STEPS_PER_OCTAVE = 128
+"""Fine enough to meet a size within 1 % or a PSNR within 0.05 dB by the step alone."""
+STEP_COUNT = 1409
 STEP_BITS = 20
 """Fractional bits of a step held as an integer."""
 
@@ -18,10 +19,10 @@ _QUALITY_KNOTS = ((0.0, 8.25), (60.0, 4.4), (100.0, 0.0))
 
 
 def step_fixed(index: int) -> int:
-    """floor(Delta(index) * 2^STEP_BITS), exact: nested integer square roots give the 32nd root of a power of two."""
+    """floor(Delta(index) * 2^STEP_BITS), exact: nested integer square roots give the 128th root of a power of two."""
     octave, part = divmod(index, STEPS_PER_OCTAVE)
     root = 1 << (part + STEPS_PER_OCTAVE * (STEP_BITS + _GUARD_BITS))
-    for _ in range(5):
+    for _ in range(STEPS_PER_OCTAVE.bit_length() - 1):
         root = math.isqrt(root)
     return root >> (_GUARD_BITS - octave - _LOG2_FIRST_STEP)
 

@@ -7,7 +7,6 @@ from typing import Any, get_args, get_origin
 
 from flowcodec.errors import InputError
 from flowcodec.model.codec import ModelConfig
-from flowcodec.runtime.step import STEP_COUNT
 
 
 def _require_at_least(table: str, part: Any, **limits: float) -> None:
@@ -43,8 +42,8 @@ class ObjectiveConfig:
     """Multiplier of the theory value (ln 2 / 6) * Delta^2 of the price of a bit in squared error."""
     channel: str = "gaussian"
     """gaussian | round"""
-    step_index_range: tuple[int, int] = (48, 332)
-    step_index_core: tuple[int, int] = (120, 300)
+    step_range: tuple[float, float] = (0.7, 330.0)
+    step_core: tuple[float, float] = (3.4, 166.0)
     """Three quarters of the images draw Delta from the core, the others from the whole range; both log-uniform."""
     restoration_weight: float = 1.0
     """Weight of the restored image's error beside the latent's, where the flow itself is not trained."""
@@ -52,10 +51,10 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.channel not in ("gaussian", "round"):
             raise InputError(f"objective.channel: expected gaussian or round, found {self.channel!r}")
-        for name in ("step_index_range", "step_index_core"):
+        for name in ("step_range", "step_core"):
             low, high = getattr(self, name)
-            if not 0 <= low <= high < STEP_COUNT:
-                raise InputError(f"objective.{name}: expected 0 <= low <= high < {STEP_COUNT}, found {low}, {high}")
+            if not 0 < low <= high:
+                raise InputError(f"objective.{name}: expected 0 < low <= high, found {low}, {high}")
 
 
 @dataclass(frozen=True)

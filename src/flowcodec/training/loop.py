@@ -34,6 +34,7 @@ VALIDATION_STEPS = (5.0, 14.0, 40.0, 110.0)
 STATE_FILE, WEIGHTS_FILE, METRICS_FILE = "state.safetensors", "weights.safetensors", "metrics.jsonl"
 _SMALLEST_MUON_ROWS = 9
 _EMA_WARMUP = 10
+_CORE_SHARE = 0.75
 
 
 @dataclass
@@ -134,8 +135,8 @@ class Optimizers:
 
 
 def draw_step_indices(config: ObjectiveConfig, random: np.random.Generator, count: int) -> np.ndarray:
-    core = random.random(count) < 0.75
-    ranges = np.where(core[:, None], config.step_index_core, config.step_index_range)
+    core, whole = ([step_index(step) for step in steps] for steps in (config.step_core, config.step_range))
+    ranges = np.where(random.random(count)[:, None] < _CORE_SHARE, core, whole)
     return random.integers(ranges[:, 0], ranges[:, 1] + 1)
 
 
