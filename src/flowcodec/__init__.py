@@ -22,12 +22,19 @@ def encode(
     threads: int | None = None,
     seed: int = 0,
     verify: bool = False,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
 ) -> bytes:
-    """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4). Raises FlowCodecError."""
+    """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+
+    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB).
+    Raises FlowCodecError.
+    """
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
-    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify)
+    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr)
     return encode_picture(to_picture(image), settings)
 
 

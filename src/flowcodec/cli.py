@@ -106,6 +106,9 @@ def encode(
     step: Annotated[
         float | None, typer.Option("--step", min=0, help="Quantiser step in grey levels, instead of a quality.")
     ] = None,
+    size: Annotated[int | None, typer.Option("--size", metavar="BYTES", min=1, help="Size, never exceeded.")] = None,
+    bpp: Annotated[float | None, typer.Option("--bpp", min=0, help="The same in bits per pixel.")] = None,
+    psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
     channel: Annotated[
         Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
     ] = "round",
@@ -115,14 +118,25 @@ def encode(
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
-    if quality is not None and step is not None:
-        raise typer.BadParameter("give either a quality or a step", param_hint="--quality / --step")
+    if sum(value is not None for value in (quality, step, size, bpp, psnr)) > 1:
+        raise typer.BadParameter("give only one of these", param_hint="--quality / --step / --size / --bpp / --psnr")
     from flowcodec.jobs import Job, plan, read_image, run, write_bytes
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 
     chosen = {} if quality is None else {"quality": quality}
-    settings = EncodeSettings(**chosen, step=step, channel=channel, model=model, threads=threads, seed=seed, verify=verify)
+    settings = EncodeSettings(
+        **chosen,
+        step=step,
+        channel=channel,
+        model=model,
+        threads=threads,
+        seed=seed,
+        verify=verify,
+        size=size,
+        bpp=bpp,
+        psnr=psnr,
+    )
 
     def work(job: Job) -> str:
         picture = read_image(job.source)

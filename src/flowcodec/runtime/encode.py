@@ -1,5 +1,6 @@
 """Picture -> bytes: colour, flow, then level by level prior, channel and coder, then the container."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.channel import make_channel
-from flowcodec.runtime.color import rgb_to_ycc
+from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
 from flowcodec.runtime.container import CHANNELS, Box, BoxKind, Header
 from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
@@ -19,7 +20,12 @@ from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import PLANES, Walk
+from flowcodec.runtime.quality import psnr_db
+from flowcodec.runtime.rate import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, find_step
+from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
+
+_PSNR_OF_EQUAL_PICTURES = 100.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,13 @@ class EncodeSettings:
     seed: int = 0
     """Key of the shared dither."""
     verify: bool = False
-    """Decode the result and compare it with what the encoder reconstructed."""
+    """Decode the result twice, by different arithmetic paths, and compare."""
+    size: int | None = None
+    """Bytes the whole file may have, instead of a quality: never more, at most 1 % less."""
+    bpp: float | None = None
+    """The same in bits per pixel."""
+    psnr: float | None = None
+    """PSNR over RGB in dB, instead of a quality: met within 0.05 dB."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -50,6 +62,11 @@ class EncodeSettings:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads: expected at least 1, found {self.threads}")
+        targets = [name for name in ("step", "size", "bpp", "psnr") if getattr(self, name) is not None]
+        if len(targets) > 1:
+            raise InputError(f"expected one of step, size, bpp and psnr, found {' and '.join(targets)}")
+        if targets and not getattr(self, targets[0]) > 0:
+            raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
     @property
     def step_index(self) -> int:
@@ -63,6 +80,8 @@ class Encoded:
     data: bytes
     ideal_bits: float
     """Sum of -log2 of the coded probabilities of the latent: the bits of the file but for container, coder and metadata."""
+    pixels: np.ndarray | None = None
+    """uint8 (H, W, C): what decoding will give, where it was asked for."""
 
 
 def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list[np.ndarray]:
@@ -89,6 +108,20 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
 
 def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    if settings.psnr is not None:
+        encoded = _encode_to_psnr(picture, settings, settings.psnr)
+    elif settings.size is not None or settings.bpp is not None:
+        pixels = picture.pixels.shape[0] * picture.pixels.shape[1]
+        size = settings.size if settings.size is not None else int((settings.bpp or 0) * pixels / 8)
+        encoded = _encode_to_size(picture, settings, size)
+    else:
+        encoded = _encode_at(picture, settings, settings.step_index)
+    if settings.verify:
+        _verify(encoded.data, picture, settings)
+    return encoded
+
+
+def _encode_at(picture: Picture, settings: EncodeSettings, index: int, reconstruct: bool = False) -> Encoded:
     model = load_model(settings.model)
     runner = make_runner(model, settings.threads)
     height, width, channels = picture.pixels.shape
@@ -96,26 +129,54 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         width=width,
         height=height,
         channels=channels,
-        step_index=settings.step_index,
+        step_index=index,
         channel=settings.channel,
         seed=settings.seed if settings.channel == "dither" else 0,
         model_id=model.id,
     )
-    latent = analyse(model, runner, picture.pixels, header.step_index)
-    exchange = LatentEncoder(
-        model, make_channel(header.channel, model.channels, header.seed), latent, channels, header.step_index
-    )
-    Walk(model, runner, height, width, channels, header.step_index).run(exchange, synthesise_image=False)
+    latent = analyse(model, runner, picture.pixels, index)
+    exchange = LatentEncoder(model, make_channel(header.channel, model.channels, header.seed), latent, channels, index)
+    planes = Walk(model, runner, height, width, channels, index).run(exchange, synthesise_image=reconstruct)
     boxes = [Box(BoxKind.LATENT, payload) for payload in exchange.boxes]
     if picture.alpha is not None:
         boxes.append(Box(BoxKind.ALPHA, encode_alpha(picture.alpha)))
     for kind, payload in ((BoxKind.ICC, picture.icc), (BoxKind.EXIF, picture.exif), (BoxKind.XMP, picture.xmp)):
         if payload:
             boxes.append(Box(kind, payload))
-    data = container.write(header, boxes)
-    if settings.verify:
-        _verify(data, picture, settings, model)
-    return Encoded(data, exchange.ideal_bits)
+    pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
+    return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
+
+
+def _encode_to_size(picture: Picture, settings: EncodeSettings, size: int) -> Encoded:
+    """The largest file of at most ``size`` bytes that the step grid gives. Raises InputError where none is small enough."""
+    trials: dict[int, Encoded] = {}
+
+    def log2_size(index: int) -> float:
+        trials[index] = _encode_at(picture, settings, index)
+        return math.log2(len(trials[index].data))
+
+    found = find_step(log2_size, math.log2(size), -math.log2(1 - SIZE_TOLERANCE), slope_per_octave=1.0)
+    encoded = trials[found.index]
+    if len(encoded.data) > size:
+        raise InputError(f"size: expected at least {len(encoded.data)} bytes, the smallest file of this picture, found {size}")
+    return encoded
+
+
+def _encode_to_psnr(picture: Picture, settings: EncodeSettings, target_db: float) -> Encoded:
+    """The file whose picture has the given PSNR. Raises InputError where the step grid does not reach it."""
+    trials: dict[int, Encoded] = {}
+
+    def psnr(index: int) -> float:
+        trials[index] = encoded = _encode_at(picture, settings, index, reconstruct=True)
+        assert encoded.pixels is not None
+        return min(psnr_db(picture.pixels, encoded.pixels), _PSNR_OF_EQUAL_PICTURES)
+
+    found = find_step(psnr, target_db + PSNR_TOLERANCE_DB, 2 * PSNR_TOLERANCE_DB, slope_per_octave=4.5)
+    if not found.met:
+        raise InputError(
+            f"psnr: the nearest this picture can be had at is {found.value:.2f} dB, found {target_db:g} dB asked for"
+        )
+    return trials[found.index]
 
 
 def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:
@@ -123,8 +184,9 @@ def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:
     return encode_detailed(picture, settings).data
 
 
-def _verify(data: bytes, picture: Picture, settings: EncodeSettings, model: Model) -> None:
+def _verify(data: bytes, picture: Picture, settings: EncodeSettings) -> None:
     """Decodes with other thread counts and optimisation than the encoder used; all must give one picture."""
+    model = load_model(settings.model)
     first = decode_picture(data, settings.threads, model=model)
     second = decode_picture(data, 1, model=model, optimise=False)
     if first.alpha is None or picture.alpha is None:
