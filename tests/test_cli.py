@@ -517,7 +517,7 @@ def test_export_prints_bounds_and_the_rate_lost(monkeypatch, tmp_path):
     run("export", tmp_path / "w.safetensors", tmp_path / "m.flowmodel", "--reference", tmp_path / "r")
     assert seen == [
         (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(256, 256, 3)], None),
-        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [], tmp_path / "r"),
+        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(512, 768, 3)], tmp_path / "r"),
     ]
 
 

@@ -17,7 +17,7 @@ from flowcodec.errors import InputError
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 SUFFIX = ".flow"
 _TERMINATED = 128 + signal.SIGTERM
@@ -301,7 +301,8 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights.safetensors of a run.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write, ending in .flowmodel.")],
     data: Annotated[
-        list[Path] | None, typer.Option("--data", metavar="DIR...", help="Folders whose held-out images measure the rate lost.")
+        list[Path] | None,
+        typer.Option("--data", metavar="DIR...", help="Folders whose held-out images measure the rate lost; else a bundled one."),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The checkpoint to compare with, if CHECKPOINT was trained in integers.")
@@ -310,8 +311,14 @@ def export(
     """Turn a checkpoint into a model file and prove its integer bounds; needs the extra 'train'."""
     with _extra("train"):
         from flowcodec.export.run import export_model
+        from flowcodec.training.config import DataConfig
+        from flowcodec.training.data import held_out_crops
 
-    images = _held_out_crops(data) if data else []
+    from flowcodec.demo import PHOTO
+    from flowcodec.runtime.image import read_picture
+
+    # Without other photographs the bundled one serves, which is held out from training too.
+    images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
     card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference)
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
@@ -349,26 +356,6 @@ def benchmark(
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------
-
-
-def _held_out_crops(folders: list[Path]) -> "list[np.ndarray]":
-    """uint8 (S, S, 3) centres of images that training keeps for validation, spread evenly over the folders."""
-    import numpy as np
-
-    from flowcodec.runtime.image import read_picture
-    from flowcodec.training.config import DataConfig
-    from flowcodec.training.data import list_images
-
-    config = DataConfig()
-    side = config.validation_crop
-    held_out = [path for path, position in list_images(folders) if position % config.validation_every == 0]
-    chosen = np.linspace(0, len(held_out) - 1, min(config.validation_crops, len(held_out))).astype(int)
-    crops = []
-    for pixels in (read_picture(held_out[index]).pixels for index in chosen):
-        top, left = ((extent - side) // 2 for extent in pixels.shape[:2])
-        if min(top, left) >= 0 and pixels.shape[2] == 3:
-            crops.append(pixels[top : top + side, left : left + side])
-    return crops
 
 
 @contextmanager

@@ -72,11 +72,7 @@ class PixelStore:
         cache.parent.mkdir(parents=True, exist_ok=True)
         arrays, shapes = [], []
         for count, (path, _) in enumerate(files, start=1):
-            try:
-                with Image.open(path) as image:
-                    array = np.asarray(image.convert("RGB"))
-            except (OSError, UnidentifiedImageError) as error:
-                raise InputError(f"{path}: cannot be read as an image ({error})") from error
+            array = _read_rgb(path)
             arrays.append(array.reshape(-1))
             shapes.append(array.shape[:2])
             if progress is not None:
@@ -129,3 +125,24 @@ def validation_crops(store: PixelStore, config: DataConfig) -> np.ndarray:
         top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
         crops.append(image[top : top + side, left : left + side].transpose(2, 0, 1))
     return np.ascontiguousarray(crops)
+
+
+def held_out_crops(folders: Sequence[Path], config: DataConfig) -> list[np.ndarray]:
+    """uint8 (S, S, 3), S at most ``validation_crop``: centres of held-out images, spread evenly over the folders."""
+    side = config.validation_crop
+    held_out = [path for path, position in list_images(folders) if position % config.validation_every == 0]
+    chosen = np.linspace(0, len(held_out) - 1, min(config.validation_crops, len(held_out))).astype(int)
+    crops = []
+    for index in chosen:
+        pixels = _read_rgb(held_out[index])
+        top, left = (max(extent - side, 0) // 2 for extent in pixels.shape[:2])
+        crops.append(pixels[top : top + side, left : left + side])
+    return crops
+
+
+def _read_rgb(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({error})") from error
