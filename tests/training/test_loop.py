@@ -284,3 +284,12 @@ def test_steps_are_drawn_from_the_core_three_times_in_four() -> None:
     assert outside == pytest.approx(0.25 * (1025 - 513) / 1025, abs=0.01)
     single = ObjectiveConfig(step_range=(8.0, 8.0), step_core=(8.0, 8.0))
     assert set(draw_step_indices(single, np.random.default_rng(0), 50)) == {640}
+
+
+def test_train_only_leaves_all_else_alone(build: Build) -> None:
+    """With ``train_only`` the named part moves and every other weight keeps its bits."""
+    trainer = build("part", run={"train_only": "restoration"}, objective={"channel": "round"})
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("restoration") for name in changed)

@@ -44,17 +44,17 @@ class GaussianNoise:
 class Rounding:
     """k = round to the cell centred on the location, with a dead zone; bits = -log2 P(k), an estimate of a file's bits.
 
-    The rounding offset is 0.5 - dead_zone * 2^-s for scales s in steps; gradients pass the rounding straight through.
+    Thresholds are k - 1/2 + min(dead_zone * s^-1.7, 1) for scales s in steps, with the default a fit to the entropy-constrained
+    quantisers that the exporter designs. Gradients pass the rounding straight through.
     """
 
-    def __init__(self, dead_zone: float = 0.15) -> None:
+    def __init__(self, dead_zone: float = 0.085) -> None:
         self.dead_zone = dead_zone
 
     def __call__(
         self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
     ) -> tuple[Tensor, Tensor]:
-        scale = torch.exp2(log2_scale)
-        threshold = 0.5 + self.dead_zone * torch.exp2(-scale)
+        threshold = 0.5 + (self.dead_zone * torch.exp2(-1.7 * log2_scale)).clamp(max=1)
         offset = z - location
         magnitude = torch.floor(offset.detach().abs() + 1 - threshold).clamp(min=0)
         low = torch.where(magnitude > 0, magnitude - 1 + threshold, -threshold)

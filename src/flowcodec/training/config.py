@@ -86,6 +86,8 @@ class RunConfig:
     """Whether gradients pass through the flow; without it couplings stay as they are and levels learn locally, far cheaper."""
     fixed_arithmetic: bool = False
     """Train with the decoder's integer arithmetic in the loop."""
+    train_only: str = ""
+    """Start of the names of the parameters to train, such as ``restoration``; all of them by default."""
     start_from: str = ""
     """Checkpoint whose weights a new run starts from."""
     log_every: int = 50

@@ -156,6 +156,8 @@ class Trainer:
                 raise InputError(f"{config.run.start_from}: expected a model of {config.model}, found {source.config}")
             self.model.load_state_dict(source.state_dict())
         self.model.to(self.device)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith(config.run.train_only))
         self.model.arithmetic.fixed = config.run.fixed_arithmetic
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = Optimizers(self.model, config.optimizer)
