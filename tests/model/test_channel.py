@@ -82,9 +82,9 @@ def test_cells_are_intervals_around_the_location() -> None:
     """The dead zone widens the zero cell by dead_zone * s^-1.7 on both sides; all others are one step wide."""
     z = torch.linspace(-6, 6, 12001, dtype=torch.float64)
     scale = torch.zeros_like(z)
-    received, bits = Rounding(0.085)(z + 0.3, torch.full_like(z, 0.3), scale, ScaleMixture().double(), 0)
+    received, bits = Rounding(0.0855)(z + 0.3, torch.full_like(z, 0.3), scale, ScaleMixture().double(), 0)
     edges = z[1:][bits[1:] != bits[:-1]]
-    threshold = 0.5 + 0.085
+    threshold = 0.5 + 0.0855
     expected = [s * (threshold + k) for k in range(6) for s in (-1, 1) if threshold + k < 6]
     assert torch.allclose(edges.sort().values, torch.tensor(expected, dtype=torch.float64).sort().values, atol=2e-3)
     zero = z.abs() < threshold - 1e-3
