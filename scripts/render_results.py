@@ -1,4 +1,4 @@
-"""Draws docs/figures/kodak_rd.png and fills the tables of README.md from the files under results/.
+"""Draws docs/figures/kodak_rd.png and fills the tables of README.md and docs/ablations.md from the files under results/.
 
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
@@ -104,6 +104,17 @@ def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> s
     return "\n".join([_markdown(["what", "measured"], rows), "", note])
 
 
+def ablation_table(document: Mapping[str, Any]) -> str:
+    """BD-rate of each arm against the default, over the whole range and its two halves."""
+    rows = [
+        [row["arm"], *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high"))]
+        for row in document["rows"][1:]
+    ]
+    window = document["rows"][0]["window_db"]
+    note = f"{document['data']}; {window[0]:.1f}–{window[1]:.1f} dB; model {document['model']}."  # noqa: RUF001
+    return "\n".join([_markdown(["arm", "BD-rate", "lower half", "upper half"], rows), "", note])
+
+
 def replace_block(text: str, name: str, body: str) -> str:
     """``text`` with ``body`` between the markers of ``name``. Raises InputError where the markers are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -147,6 +158,9 @@ def main() -> int:
         text = arguments.readme.read_text()
         draw(found["kodak"], arguments.figure)
         text = replace_block(text, "kodak", kodak_table(found["kodak"]))
+        if "ablation" in found:
+            page = ROOT / "docs/ablations.md"
+            page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
         if "speed" in found:
             text = replace_block(text, "speed", speed_table(found["speed"], found.get("memory")))
     except (OSError, InputError) as error:

@@ -1,0 +1,109 @@
+"""What parts of the decoder's side buy in BD-rate, on held-out photographs: the quantiser, restoration, couplings, steps.
+
+    python benchmarks/ablation.py DATA... [--weights weights/default.safetensors] [--out results/ablation.json]
+
+Real bytes and real decodes of 384x384 crops of the part of DATA that training never sees. Every arm is the shipped networks with
+other tables or without one part; nothing is trained again. BD-rate against the default arm, over the PSNR that all arms reach.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
+from flowcodec.benchmark.environment import environment
+from flowcodec.export.graph import build_graphs
+from flowcodec.export.tables import build_step_multipliers, build_tables
+from flowcodec.model import checkpoint
+from flowcodec.runtime import bundle, decode, encode
+from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.image import Picture
+from flowcodec.runtime.quality import psnr_db
+from flowcodec.training.config import DataConfig
+from flowcodec.training.data import held_out_crops
+
+RESULTS = Path(__file__).parents[1] / "results"
+STEPS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+RATE_WEIGHTS = (0.5, 0.7, 1.4, 2.0)
+CROPS, SIDE = 12, 384
+
+
+def arms(weights: Path) -> Iterator[tuple[str, Model, str]]:
+    """(name, model, channel), the default first."""
+    network, _ = checkpoint.load_model(weights)
+    graphs, info, _ = build_graphs(network)
+    tables, channels = build_tables(network)
+    model = Model(b"ablation", {}, graphs, info, build_step_multipliers(network), tables, channels)
+    yield "default", model, "round"
+    for weight in RATE_WEIGHTS:
+        tables, channels = build_tables(network, weight)
+        yield f"slope of the quantiser x {weight:g}", replace(model, tables=tables, channels=channels), "round"
+    centred = replace(model.channels, thresholds=(32 + 64 * np.arange(8))[None, None].repeat(2, 0).repeat(128, 1))
+    yield "no dead zone (thresholds at the middle)", replace(model, channels=centred), "round"
+    yield "dither instead of rounding", model, "dither"
+    without = {name: value for name, value in model.graph_info.items() if name != "restoration"}
+    yield "without restoration", replace(model, graph_info=without), "round"
+    uncoupled = {name: value for name, value in model.graph_info.items() if not name.startswith(("update", "predict"))}
+    yield "without couplings (trained with them)", replace(model, graph_info=uncoupled), "round"
+    flat = np.full_like(model.step_multipliers, 1 << 12)
+    yield "one step for all bands", replace(model, step_multipliers=flat), "round"
+
+
+def curve(name: str, model: Model, channel: str, images: Sequence[np.ndarray]) -> Curve:
+    rates, qualities = [], []
+    with patch.object(encode, "load_model", lambda _: model):
+        for step in STEPS:
+            settings = encode.EncodeSettings(step=step, channel=channel, threads=1)
+            files = [encode.encode_picture(Picture(pixels), settings) for pixels in images]
+            backs = [decode.decode_picture(data, 1, model=model).pixels for data in files]
+            rates.append(np.mean([8 * len(data) / pixels[..., 0].size for data, pixels in zip(files, images, strict=True)]))
+            qualities.append(np.mean([psnr_db(a, b) for a, b in zip(images, backs, strict=True)]))
+    return Curve.from_points(name, [float(r) for r in rates], [float(q) for q in qualities])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("--weights", type=Path, default=RESULTS.parent / "weights" / "default.safetensors")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ablation.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    images = held_out_crops(arguments.data, DataConfig(validation_crops=CROPS, validation_crop=SIDE))
+    rows = []
+    reference: Curve | None = None
+    for name, model, channel in arms(arguments.weights):
+        found = curve(name, model, channel, images)
+        reference = reference or found
+        low, high = overlap(reference, found)
+        middle = (low + high) / 2
+        rows.append(
+            {
+                "arm": name,
+                "bpp": list(found.bpp),
+                "psnr_db": list(found.psnr_db),
+                "bd_rate_percent": bd_rate(reference, found, (low, high)),
+                "bd_rate_percent_low": bd_rate(reference, found, (low, middle)),
+                "bd_rate_percent_high": bd_rate(reference, found, (middle, high)),
+                "window_db": [low, high],
+            }
+        )
+        print(f"{name}: {rows[-1]['bd_rate_percent']:+.2f} %", flush=True)
+    shipped = bundle.load_model()
+    document = {
+        "data": f"{len(images)} centre crops, at most {SIDE}x{SIDE}, of held-out photographs",
+        "steps": STEPS,
+        "model": shipped.id.hex(),
+        "rows": rows,
+        **environment(),
+    }
+    arguments.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
