@@ -94,14 +94,14 @@ def test_local_contrast_does_not_overflow_in_32_bits(dtype: type) -> None:
 @pytest.mark.parametrize("index", STEP_INDICES)
 @pytest.mark.parametrize("size", SIZES)
 def test_contrast_planes_agree(size: tuple[int, int], index: int) -> None:
-    """In steps: the contrast's unit over Delta, plus half a unit; a sixteenth of that and a floor if coarse; pixels floored."""
+    """In steps: the contrast's unit over Delta, plus half a unit; a sixteenth of that and half a unit if coarse."""
     units = draw_units(3, size)
     planes = context.contrast_planes(units, index)
     assert planes.dtype == np.int16 and np.abs(planes).max() <= ACTIVATION_MAX
     off = units_off(planes, coupling.contrast_planes(to_tensor(units), flow.steps_of(torch.tensor([index])), FLOAT))
     fine = 0.5 + 1 / 2 ** log2_step(index) + 0.01
-    for part, low, high in ((off[:3], -fine, fine), (off[3:6], -1 - fine / 16, fine / 16), (off[6:], -1.0, 1 / 64)):
-        assert low - 1e-3 <= part.min() and part.max() <= high + 1e-3
+    for part, limit in ((off[:3], fine), (off[3:6], 0.5 + fine / 16), (off[6:], 0.5 + 1 / 64)):
+        assert np.abs(part).max() <= limit + 1e-3
 
 
 def test_contrast_planes_reach_their_limits_and_stay_inside() -> None:

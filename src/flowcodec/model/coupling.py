@@ -27,7 +27,7 @@ def local_contrast(x: Tensor) -> Tensor:
 def contrast_planes(planes: Tensor, step: Tensor, arithmetic: Arithmetic) -> Tensor:
     """(N, 3, H, W) pixel units -> (N, 9, H, W): local contrast in steps (fine, coarse) and in pixel units over 64."""
     contrast = local_contrast(planes)
-    pixel = clip(arithmetic.floor(contrast / (1 << FRACTION_BITS)))
+    pixel = clip(arithmetic.round(contrast / (1 << FRACTION_BITS)))
     return torch.cat([two_ranges(contrast / step, arithmetic), pixel], 1)
 
 

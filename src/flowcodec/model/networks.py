@@ -28,14 +28,10 @@ class Arithmetic:
 
     def round(self, x: Tensor) -> Tensor:
         """In fixed arithmetic rounded to 1/64, the grid of every network's inputs."""
-        return self.floor(x + 0.5 / (1 << FRACTION_BITS)) if self.fixed else x
-
-    def floor(self, x: Tensor) -> Tensor:
-        """In fixed arithmetic floored to 1/64."""
         if not self.fixed:
             return x
         unit = float(1 << FRACTION_BITS)
-        return straight_through(torch.floor(x * unit) / unit, x)
+        return straight_through(torch.floor(x * unit + 0.5) / unit, x)
 
 
 class FixedConv2d(nn.Module):

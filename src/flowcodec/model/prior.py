@@ -34,7 +34,7 @@ _SCALE_MIN = -5.0
 def two_ranges(x: Tensor, arithmetic: Arithmetic) -> Tensor:
     """(N, C, H, W) -> (N, 2C, H, W): clipped fine copies, then coarse ones; the torch twin of ``runtime.context``."""
     x = arithmetic.round(x)
-    return clip(torch.cat([x, arithmetic.floor(x * 2.0**-RANGE_BITS)], 1))
+    return clip(torch.cat([x, arithmetic.round(x * 2.0**-RANGE_BITS)], 1))
 
 
 class Trunk(nn.Module):

@@ -18,7 +18,7 @@ DETAIL_CHANNELS = LUMA_BANDS + CHROMA_BANDS
 LEVEL_GROUPS = 3
 """Levels 1 and 2 (the finest) have networks of their own, all coarser levels share one set."""
 RANGE_BITS = 4
-"""The coarse copy of a value is the value shifted right by this."""
+"""The coarse copy of a value is the value divided by two to this power."""
 CARRIED_CHANNELS = 16
 CONDITION_CHANNELS = 2
 _STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
@@ -91,13 +91,18 @@ def _clip(values: np.ndarray) -> np.ndarray:
     return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
 
 
+def _shift(values: np.ndarray, bits: int) -> np.ndarray:
+    """Division by 2^bits, rounded."""
+    return (values + (1 << (bits - 1))) >> bits
+
+
 def two_ranges(values: np.ndarray) -> np.ndarray:
     """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
     count, height, width = values.shape
     result = np.empty((2 * count, height, width), np.int16)
     for top, bottom in row_chunks(height, width):
         part = values[:, top:bottom]
-        result[:count, top:bottom], result[count:, top:bottom] = _clip(part), _clip(part >> RANGE_BITS)
+        result[:count, top:bottom], result[count:, top:bottom] = _clip(part), _clip(_shift(part, RANGE_BITS))
     return result
 
 
@@ -120,5 +125,5 @@ def contrast_planes(planes: np.ndarray, step_index: int) -> np.ndarray:
     for top, bottom in row_chunks(height, width):
         contrast = contrast_rows(planes, top, bottom)
         result[: 2 * count, top:bottom] = two_ranges(in_steps(contrast, step_index))
-        result[2 * count :, top:bottom] = _clip(contrast >> FRACTION_BITS)
+        result[2 * count :, top:bottom] = _clip(_shift(contrast, FRACTION_BITS))
     return result
