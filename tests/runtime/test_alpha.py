@@ -88,3 +88,17 @@ def test_a_few_bytes_that_promise_many_pixels_are_refused_without_holding_them()
         decode_alpha(bytes(small), 10_000, 10_000)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_other_bit_depths_are_refused() -> None:
+    """A PNG of 4 bits grey, which Pillow would widen by itself: the format knows 1 and 8."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 4, 0, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\x12\0\x34")) + chunk(b"IEND", b"")
+    with pytest.raises(FormatError, match="4 bits"):
+        decode_alpha(b"\x01" + png, 2, 2)

@@ -17,6 +17,7 @@ from flowcodec.errors import FormatError
 _CONSTANT, _PNG = 0, 1
 _DEFLATE_GAIN = 1032
 """DEFLATE expands no byte to more than this many."""
+_PNG_DEPTH_OFFSET = 24
 
 
 def encode_alpha(alpha: np.ndarray) -> bytes:
@@ -43,7 +44,7 @@ def decode_alpha(payload: bytes, height: int, width: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(body), formats=("PNG",)) as image:
-                _check(image, len(body), height, width)
+                _check(image, body, height, width)
                 return np.array(image.convert("L"))
     except FormatError:
         raise
@@ -51,11 +52,12 @@ def decode_alpha(payload: bytes, height: int, width: int) -> np.ndarray:
         raise FormatError(f"alpha: damaged PNG ({type(error).__name__}: {error})") from error
 
 
-def _check(image: Image.Image, size_bytes: int, height: int, width: int) -> None:
+def _check(image: Image.Image, body: bytes, height: int, width: int) -> None:
     if image.size != (width, height):
         raise FormatError(f"alpha: expected {width}x{height}, found {image.width}x{image.height}")
-    if image.mode not in ("1", "L") or image.info.get("interlace") or "transparency" in image.info:
-        raise FormatError(f"alpha: expected a plain PNG of 1 or 8 bits grey, found mode {image.mode}")
+    depth = body[_PNG_DEPTH_OFFSET]
+    if image.mode not in ("1", "L") or depth not in (1, 8) or image.info.get("interlace") or "transparency" in image.info:
+        raise FormatError(f"alpha: expected a plain PNG of 1 or 8 bits grey, found mode {image.mode} of {depth} bits")
     row_bytes = 1 + (width if image.mode == "L" else (width + 7) // 8)
-    if height * row_bytes > _DEFLATE_GAIN * size_bytes:
-        raise FormatError(f"alpha: {size_bytes} bytes cannot hold {width}x{height} pixels")
+    if height * row_bytes > _DEFLATE_GAIN * len(body):
+        raise FormatError(f"alpha: {len(body)} bytes cannot hold {width}x{height} pixels")

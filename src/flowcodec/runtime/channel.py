@@ -40,7 +40,7 @@ class ChannelTables:
     centroids: np.ndarray
     """(2, 128, 9) |reconstruction| of the symbols 0 ... 8, in 1/64 step."""
     free: np.ndarray
-    """(2, 128) bool: nothing is coded, the coefficient is zero."""
+    """(2, 128) bool: nothing is coded, the coefficient is its location."""
     dither_amplitude: np.ndarray
     """(2, 128) sixteenths of the full dither."""
     dither_shrink: np.ndarray
