@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 import tracemalloc
 import zlib
 
@@ -92,9 +93,6 @@ def test_a_few_bytes_that_promise_many_pixels_are_refused_without_holding_them()
 
 def test_other_bit_depths_are_refused() -> None:
     """A PNG of 4 bits grey, which Pillow would widen by itself: the format knows 1 and 8."""
-    import struct
-    import zlib
-
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
