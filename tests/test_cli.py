@@ -250,6 +250,11 @@ def test_verbose_shows_the_chain_wherever_it_stands(settings_seen, tmp_path, pla
     assert stderr.splitlines()[-1].startswith("error: ")
 
 
+def heed_interrupts() -> None:
+    """A shell starts its background jobs with Ctrl-C ignored, and their children inherit that; a user's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 SLOW = """
 import sys, time
 import flowcodec.runtime.encode as encode
@@ -269,7 +274,11 @@ def test_an_interruption_leaves_nothing_behind(photo, tmp_path, sent, code, many
     out.mkdir()
     arguments = [str(photo), str(photo), str(out)] if many else [str(photo), str(out / "photo.flow")]
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "encode", *arguments], stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+        [sys.executable, "-c", SLOW, "encode", *arguments],
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     assert "encoding" in process.stderr.readline()
     process.send_signal(sent)
@@ -301,7 +310,7 @@ def test_an_interruption_while_writing_keeps_the_old_file(photo, tmp_path, sent)
     out.mkdir()
     (out / "photo.flow").write_bytes(b"old")
     command = [sys.executable, "-c", WRITING, "encode", str(photo), str(out / "photo.flow")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True, preexec_fn=heed_interrupts)
     assert "writing" in process.stderr.readline()
     assert len(everything_in(out)) == 2
     process.send_signal(sent)

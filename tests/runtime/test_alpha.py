@@ -93,6 +93,7 @@ def test_a_few_bytes_that_promise_many_pixels_are_refused_without_holding_them()
 
 def test_other_bit_depths_are_refused() -> None:
     """A PNG of 4 bits grey, which Pillow would widen by itself: the format knows 1 and 8."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -26,6 +26,9 @@ from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
 
 _PSNR_OF_EQUAL_PICTURES = 100.0
+_PSNR_LIMIT_DB = 0.1
+"""Beyond this a PSNR counts as not to be had: the target lies outside the grid."""
+_NEIGHBOURS = 6
 
 
 @dataclass(frozen=True)
@@ -165,18 +168,27 @@ def _encode_to_size(picture: Picture, settings: EncodeSettings, size: int) -> En
 def _encode_to_psnr(picture: Picture, settings: EncodeSettings, target_db: float) -> Encoded:
     """The file whose picture has the given PSNR. Raises InputError where the step grid does not reach it."""
     trials: dict[int, Encoded] = {}
+    values: dict[int, float] = {}
 
     def psnr(index: int) -> float:
         trials[index] = encoded = _encode_at(picture, settings, index, reconstruct=True)
         assert encoded.pixels is not None
-        return min(psnr_db(picture.pixels, encoded.pixels), _PSNR_OF_EQUAL_PICTURES)
+        values[index] = min(psnr_db(picture.pixels, encoded.pixels), _PSNR_OF_EQUAL_PICTURES)
+        return values[index]
 
     found = find_step(psnr, target_db + PSNR_TOLERANCE_DB, 2 * PSNR_TOLERANCE_DB, slope_per_octave=4.5)
+    nearest = found.index
     if not found.met:
+        # Between neighbours of so fine a grid PSNR is not quite monotone: one of the next few may be nearer.
+        for index in range(max(found.index - _NEIGHBOURS, 0), min(found.index + _NEIGHBOURS, STEP_COUNT - 1) + 1):
+            if index not in trials:
+                psnr(index)
+        nearest = min(values, key=lambda index: abs(values[index] - target_db))
+    if abs(values[nearest] - target_db) > _PSNR_LIMIT_DB:
         raise InputError(
-            f"psnr: the nearest this picture can be had at is {found.value:.2f} dB, found {target_db:g} dB asked for"
+            f"psnr: the nearest this picture can be had at is {values[nearest]:.2f} dB, found {target_db:g} dB asked for"
         )
-    return trials[found.index]
+    return trials[nearest]
 
 
 def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:
