@@ -293,3 +293,16 @@ def test_train_only_leaves_all_else_alone(build: Build) -> None:
     trainer.run()
     changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith("restoration") for name in changed)
+
+
+def test_a_fresh_part_does_not_come_from_the_checkpoint(build: Build, tmp_path: Path) -> None:
+    """Of ``start_from`` all is taken but the part that begins anew."""
+    source = build("source")
+    with torch.no_grad():
+        for parameter in source.model.parameters():
+            parameter += 1.0
+    checkpoint.save_weights(tmp_path / "w.safetensors", source.model, source.header())
+    run = {"start_from": str(tmp_path / "w.safetensors"), "fresh": "restoration"}
+    started = build("fresh", run=run).model.state_dict()
+    for name, tensor in source.model.state_dict().items():
+        assert torch.equal(started[name], tensor) != name.startswith("restoration"), name

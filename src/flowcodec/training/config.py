@@ -90,6 +90,8 @@ class RunConfig:
     """Start of the names of the parameters to train, such as ``restoration``; all of them by default."""
     start_from: str = ""
     """Checkpoint whose weights a new run starts from."""
+    fresh: str = ""
+    """Start of the names of the parameters that begin anew instead, such as ``restoration``; none by default."""
     log_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 500

@@ -154,7 +154,9 @@ class Trainer:
             source = checkpoint.load_model(Path(config.run.start_from))[0]
             if source.config != config.model:
                 raise InputError(f"{config.run.start_from}: expected a model of {config.model}, found {source.config}")
-            self.model.load_state_dict(source.state_dict())
+            fresh = config.run.fresh
+            taken = {n: t for n, t in source.state_dict().items() if not (fresh and n.startswith(fresh))}
+            self.model.load_state_dict(taken, strict=False)
         self.model.to(self.device)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith(config.run.train_only))
