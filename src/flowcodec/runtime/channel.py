@@ -5,7 +5,7 @@ centroid of the cell as its reconstruction (conditional mean). ``dither``: subtr
 counter-based generator (Philox, key = seed) that encoder and decoder share; its amplitude fades to nothing at small scales, where
 the channel is ``round``. Both speak integers only: values in 1/64 of a band's step, relative to the location.
 
-A further channel is one more class with ``quantise`` and ``reconstruct``.
+A further channel is one more class with the methods of ``Channel``.
 Reference: Zamir & Feder, On universal quantization by randomized uniform/lattice quantizers, 1992; Sullivan, Efficient scalar
 quantization of exponential and Laplacian random variables, 1996.
 """

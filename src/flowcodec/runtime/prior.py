@@ -57,7 +57,7 @@ class Exchange(Protocol):
         """(3,) integers: the single coarsest sample of each plane, in steps."""
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Reconstructed values (1/64 band step, relative to nothing) at the packed sites; all arrays (2, bands, H/2, W/2)."""
+        """Reconstructed values (1/64 band step, locations included) at the packed sites; all arrays (2, bands, H/2, W/2)."""
 
     def level_done(self, level: int) -> None:
         """Called when a level's last coefficient has been exchanged."""
