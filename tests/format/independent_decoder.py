@@ -87,13 +87,13 @@ def two_ranges(values: Array) -> Array:
     return np.concatenate([clip(values, 1023), clip(scaled(values, 1, 4), 1023)])
 
 
-def contrast_planes(planes: Array, step: int) -> Array:
+def contrast_planes(planes: Array, step: int, shift: int = 20) -> Array:
     """Three for each plane, extended to even sizes."""
     blur = np.pad(planes, [(0, 0), (2, 2), (2, 2)], mode="edge")
     for axis in (1, 2, 1, 2, 1, 2, 1, 2):  # 1 4 6 4 1 is 1 1 four times
         blur = blur.take(range(1, blur.shape[axis]), axis) + blur.take(range(blur.shape[axis] - 1), axis)
     contrast = planes - (blur >> 8)
-    return to_even(np.concatenate([two_ranges(scaled(contrast, (1 << 40) // step, 20)), clip(scaled(contrast, 1, 6), 1023)]))
+    return to_even(np.concatenate([two_ranges(scaled(contrast, (1 << 40) // step, shift)), clip(scaled(contrast, 1, 6), 1023)]))
 
 
 def condition(header: Header, level: int, shape: tuple[int, ...]) -> Array:
@@ -106,12 +106,12 @@ def to_even(values: Array) -> Array:
 
 
 # --- 5.3, 5.6: networks and the model file
-def convolve(values: Array, weight: Array, bias: Array, stride: int, pads: list[int]) -> Array:
+def convolve(values: Array, weight: Array, bias: Array, pads: list[int]) -> Array:
     values = np.pad(values, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])])
-    rows, columns = ((values.shape[axis] - weight.shape[axis]) // stride + 1 for axis in (2, 3))
+    rows, columns = (values.shape[axis] - weight.shape[axis] + 1 for axis in (2, 3))
     out = np.zeros((len(values), len(weight), rows, columns), np.int64) + bias[:, None, None]
     for i, j in np.ndindex(weight.shape[2:]):
-        tap = values[:, :, i::stride, j::stride][:, :, :rows, :columns]
+        tap = values[:, :, i : i + rows, j : j + columns]
         out += (weight[:, :, i, j] @ tap.reshape(*tap.shape[:2], -1)).reshape(out.shape)
     return out
 
@@ -122,16 +122,13 @@ def depth_to_space(values: Array, b: int) -> Array:
 
 
 OPERATORS: dict[str, Callable[..., Array]] = {
-    "Conv": lambda a, x, weight, bias: convolve(x, weight.astype(int), bias.astype(int), a.get("strides", [1])[0], a["pads"]),
+    "Conv": lambda a, x, weight, bias: convolve(x, weight.astype(int), bias.astype(int), a["pads"]),
     "Mul": lambda a, x, factor: x >> (1 - np.frexp(factor)[1]),  # by 2^-n, and a Floor follows
     "Floor": lambda a, x: x,
     "Identity": lambda a, x: x,
     "Clip": lambda a, x, low, high: np.clip(x, int(low), int(high)),
     "Add": lambda a, x, y: x + y,
     "Concat": lambda a, *x: np.concatenate(x, a["axis"]),
-    "Slice": lambda a, x, starts, ends, axes, steps: np.moveaxis(
-        np.moveaxis(x, axes, range(len(axes)))[tuple(map(slice, starts, ends, steps))], range(len(axes)), axes
-    ),
     "DepthToSpace": lambda a, x: depth_to_space(x, a["blocksize"]),
 }
 
@@ -156,7 +153,7 @@ class Model:
         self.tables = [[0, *np.cumsum(part).tolist()] for part in parts]
 
     def run(self, name: str, *inputs: Array) -> list[Array]:
-        """Inputs are (channels, rows, columns); outputs have an axis for the phases in front."""
+        """Inputs are (channels, rows, columns); outputs have an axis of length 1 in front."""
         graph = self.graphs[name]
         known = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         known |= {node.name: values[None] for node, values in zip(graph.input, inputs, strict=True)}
@@ -218,7 +215,7 @@ class Coder:
 
 # --- 6.2: channels
 def read_residuals(coder: Coder, header: Header, stage: int, scales: Array) -> Array:
-    kind, dither = int(stage % 4 >= 2), header.mode & 3 == 1
+    kind, dither = int(stage % 16 >= 12), header.mode & 3 == 1
     channels = {name[9:]: a[kind] for name, a in coder.model.arrays.items() if name.startswith("channels.")}
     residuals = [np.zeros(0, np.int64)]
     for number, first in enumerate(range(0, len(scales), 1 << 18)):
@@ -252,17 +249,19 @@ def read_level(coder: Coder, header: Header, level: int, ll: Array, carried: Arr
     details, valid = np.zeros((2, 9, *seen.shape[1:]), np.int64)
     for band, (rows, columns) in enumerate(band_sizes(*size)):
         valid[band, :rows, :columns] = 1
-    for stage in range(4 if header.mode & 4 else 2):
-        inputs = [[], [two_ranges(details[:3])], [two_ranges(details[:3])], [two_ranges(details)]][stage]
-        location, scale = model.run(f"stage{stage}_{group}", trunk, *inputs)
-        bands = slice(0, 3) if stage < 2 else slice(3, 9)
-        phases = [(bands, slice(row, None, 2), slice((row + stage) % 2, None, 2)) for row in (0, 1)]
-        inside = np.stack([valid[phase] for phase in phases]) == 1
-        coded = inside & (model.arrays["channels.free"][int(stage >= 2)][scale] == 0)
+    copies = np.zeros((0, *(n // 2 for n in seen.shape[1:])), np.int64)
+    for stage in range(16 if header.mode & 4 else 12):
+        row, column = ((0, 0), (1, 1), (0, 1), (1, 0))[stage // 3 if stage < 12 else stage - 12]
+        bands = slice(stage % 3, stage % 3 + 1) if stage < 12 else slice(3, 9)
+        phase = (bands, slice(row, None, 2), slice(column, None, 2))
+        known = [copies] if stage else []
+        location, scale = (out[0] for out in model.run(f"stage{stage}_{group}", trunk[:, row::2, column::2], *known))
+        inside = valid[phase] == 1
+        coded = inside & (model.arrays["channels.free"][int(stage >= 12)][scale] == 0)
         q = np.where(inside, location, 0)
-        q[coded] += read_residuals(coder, header, 4 * level + stage, scale[coded])
-        for phase, values in zip(phases, clip(q, (1 << 29) - 1), strict=True):
-            details[phase] = values
+        q[coded] += read_residuals(coder, header, 16 * level + stage, scale[coded])
+        details[phase] = clip(q, (1 << 29) - 1)
+        copies = np.concatenate([copies, two_ranges(details[phase])])
     if level > 1:
         carried = model.run(f"carry_{group}", trunk, two_ranges(details))[0][0][:, : size[0], : size[1]]
     return details, carried
@@ -338,7 +337,7 @@ def decode(data: bytes, model_path: str | Path) -> Array:
         planes = synthesize(model, header, level, planes, q, size)
     require(not any(coder.state or coder.words for coder in coders), "a coder is not empty")
     if "restoration" in model.graphs:
-        seen = contrast_planes(planes, step)[:6]
+        seen = contrast_planes(planes, step, 17)[:6]
         seen = np.concatenate([seen[c : c + 1, i::2, j::2] for c in range(6) for i in (0, 1) for j in (0, 1)])
         correction = model.run("restoration", seen, condition(header, 0, seen.shape))[0][0]
         planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]

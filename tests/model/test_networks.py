@@ -12,11 +12,11 @@ from flowcodec.model.networks import (
     FixedConv2d,
     ResidualBlock,
     clip,
-    pack,
-    packed_conv,
+    merge_phases,
+    phase_of,
     rectify,
-    unpack,
 )
+from flowcodec.runtime.context import PHASES
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, FRACTION_BITS
 
 UNIT = 1 << FRACTION_BITS
@@ -277,38 +277,21 @@ def test_clips_are_those_of_the_format() -> None:
     assert (rectify(x) * UNIT).tolist() == [0, 0, 0, 0, 32, 1023]
 
 
-# --- checkerboard ---------------------------------------------------------------------------------------------------------
+# --- phases ---------------------------------------------------------------------------------------------------------------
 
 
-def test_pack_takes_the_sites_of_one_parity() -> None:
+def test_phases_partition_the_grid() -> None:
+    """Each holds the sites of its row and column parity; together all sites once."""
     y, x = torch.meshgrid(torch.arange(4), torch.arange(6), indexing="ij")
-    for parity in (0, 1):
-        sites = pack(torch.stack([y, x])[None].float(), parity)
-        assert sites.shape == (2, 2, 2, 3)
-        assert torch.all(sites.sum(1) % 2 == parity)
-        assert len({tuple(site) for site in sites.permute(0, 2, 3, 1).reshape(-1, 2).tolist()}) == 12
+    sites = [phase_of(torch.stack([y, x])[None].float(), phase) for phase in range(4)]
+    for (row, column), found in zip(PHASES, sites, strict=True):
+        assert found.shape == (1, 2, 2, 3)
+        assert torch.all(found[:, 0] % 2 == row) and torch.all(found[:, 1] % 2 == column)
+    assert len({tuple(site) for found in sites for site in found[0].permute(1, 2, 0).reshape(-1, 2).tolist()}) == 24
 
 
-def test_unpack_undoes_pack() -> None:
+def test_merging_undoes_the_phases() -> None:
     x = torch.randn(3, 5, 6, 8)
-    assert torch.equal(unpack(pack(x, 0), pack(x, 1)), x)
-    assert not torch.equal(unpack(pack(x, 1), pack(x, 0)), x)
-
-
-def test_pack_keeps_each_image_in_its_place_of_the_batch() -> None:
-    x = torch.arange(3.0)[:, None, None, None].expand(3, 2, 4, 4)
-    assert pack(x, 0)[:, 0, 0, 0].tolist() == [0, 1, 2, 0, 1, 2]
-
-
-@pytest.mark.parametrize("fixed", [False, True], ids=["float", "fixed"])
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("grid", [(2, 2), (4, 6), (8, 2)], ids=str)
-@pytest.mark.parametrize("parity", [0, 1])
-def test_the_packed_convolution_is_the_convolution_packed(parity: int, grid: tuple[int, int], size: int, fixed: bool) -> None:
-    """Equal in fixed arithmetic; to the order of the sums in float."""
-    conv = random_conv(3, 5, size, FRACTION_BITS)
-    conv.arithmetic.fixed = fixed
-    x = to_tensor(random_activations(3, *grid))
-    with torch.no_grad():
-        difference = packed_conv(conv, x, parity) - pack(conv(x), parity)
-    assert difference.abs().max() <= (0 if fixed else 1e-4)
+    phases = [phase_of(x, phase) for phase in range(4)]
+    assert torch.equal(merge_phases(phases), x)
+    assert not torch.equal(merge_phases(phases[::-1]), x)

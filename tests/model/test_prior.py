@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 
 from flowcodec.model.density import ScaleMixture
-from flowcodec.model.networks import Arithmetic, pack, unpack
-from flowcodec.model.prior import CONTRAST_CHANNELS, LevelPrior, Stage
+from flowcodec.model.networks import Arithmetic, phase_of
+from flowcodec.model.prior import CONTRAST_CHANNELS, LevelPrior, StageNetwork
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST
-from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS
+from flowcodec.runtime.context import CARRIED_CHANNELS, CHROMA, CONDITION_CHANNELS, LUMA, PHASES, STAGES
 from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX
 
 Pair = tuple[Tensor, Tensor]
 HEIGHT, WIDTH = 6, 8
 INPUTS = CONTRAST_CHANNELS + CARRIED_CHANNELS + CONDITION_CHANNELS
-STAGES = [(slice(0, 3), 0), (slice(0, 3), 1), (slice(3, 9), 0), (slice(3, 9), 1)]
-"""(channels, checkerboard parity) in the order of decoding."""
+COUNT = len(STAGES)
 
 
 @dataclass
@@ -44,7 +43,7 @@ def prior(request: pytest.FixtureRequest) -> LevelPrior:
     with torch.no_grad():
         for stage in result.stages:
             # Larger than at the start of a training, so that a dependence is not lost in the grid of a location.
-            assert isinstance(stage, Stage)
+            assert isinstance(stage, StageNetwork)
             stage.location.weight.mul_(20)
             stage.scale.weight.mul_(10)
     return result.requires_grad_(False)
@@ -60,10 +59,9 @@ def draw(count: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def sites(stage: int) -> Tensor:
     """bool (9, H, W): the coefficients that a stage decodes."""
-    bands, parity = STAGES[stage]
-    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    row, column = PHASES[STAGES[stage].phase]
     mask = torch.zeros(9, HEIGHT, WIDTH, dtype=torch.bool)
-    mask[bands] = (y + x) % 2 == parity
+    mask[STAGES[stage].bands, row::2, column::2] = True
     return mask
 
 
@@ -74,23 +72,25 @@ def predict(prior: LevelPrior, inputs: Tensor, detail: Tensor, mask: Tensor | No
 
 
 def test_stages_partition_the_coefficients() -> None:
-    assert torch.equal(torch.stack([sites(stage) for stage in range(4)]).sum(0), torch.ones(9, HEIGHT, WIDTH, dtype=torch.int64))
+    assert torch.equal(
+        torch.stack([sites(stage) for stage in range(COUNT)]).sum(0), torch.ones(9, HEIGHT, WIDTH, dtype=torch.int64)
+    )
 
 
 def test_each_stage_is_given_its_coefficients_in_order(prior: LevelPrior) -> None:
     inputs, detail = draw()
     recorder = predict(prior, inputs, detail)
-    assert recorder.kinds == [0, 0, 1, 1]
-    for stage, (bands, parity) in enumerate(STAGES):
-        assert torch.equal(recorder.latents[stage], pack(detail[:, bands], parity))
-        assert recorder.locations[stage].shape == recorder.scales[stage].shape == recorder.latents[stage].shape
+    assert recorder.kinds == [LUMA] * 12 + [CHROMA] * 4
+    for index, stage in enumerate(STAGES):
+        assert torch.equal(recorder.latents[index], phase_of(detail[:, stage.bands], stage.phase))
+        assert recorder.locations[index].shape == recorder.scales[index].shape == recorder.latents[index].shape
 
 
-@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("stage", range(COUNT))
 def test_predictions_ignore_what_is_decoded_later(prior: LevelPrior, stage: int) -> None:
     """Its own coefficients and those of later stages, changed beyond recognition, leave location and scale as they were."""
     inputs, detail = draw()
-    later = torch.stack([sites(s) for s in range(stage, 4)]).any(0)
+    later = torch.stack([sites(s) for s in range(stage, COUNT)]).any(0)
     before = predict(prior, inputs, detail)
     after = predict(prior, inputs, torch.where(later, -7 * detail + 11, detail))
     for done in range(stage + 1):
@@ -98,26 +98,28 @@ def test_predictions_ignore_what_is_decoded_later(prior: LevelPrior, stage: int)
         assert torch.equal(before.scales[done], after.scales[done])
 
 
-@pytest.mark.parametrize(("earlier", "stage"), [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)])
+@pytest.mark.parametrize(
+    ("earlier", "stage"), [(0, 1), (1, 2), (0, 3), (2, 8), (4, 11), (0, 12), (11, 12), (12, 13), (7, 15), (14, 15)]
+)
 def test_predictions_see_what_is_decoded_before(prior: LevelPrior, earlier: int, stage: int) -> None:
     """So that the test above can fail: every earlier stage moves most predictions of every later one."""
     inputs, detail = draw()
     before = predict(prior, inputs, detail)
     after = predict(prior, inputs, torch.where(sites(earlier), -detail + 1, detail))
     assert (before.locations[stage] != after.locations[stage]).float().mean() > 0.5
-    assert (before.scales[stage] != after.scales[stage]).float().mean() > 0.1
+    assert (before.scales[stage] != after.scales[stage]).float().mean() > 0.02
 
 
-@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("stage", range(COUNT))
 def test_one_coefficient_reaches_later_stages_only(prior: LevelPrior, stage: int) -> None:
     """A single changed coefficient, in the middle: nothing before it or in its stage moves, and something in each later one."""
     inputs, detail = draw(1)
-    band, y, x = next((b, y, x) for b, y, x in sites(stage).nonzero().tolist() if y == 3 and x in (3, 4))
+    band, y, x = next((b, y, x) for b, y, x in sites(stage).nonzero().tolist() if y in (2, 3) and x in (3, 4))
     changed = detail.clone()
     changed[0, band, y, x] += 5
     before, after = predict(prior, inputs, detail), predict(prior, inputs, changed)
     moved = [bool((a != b).any()) for a, b in zip(before.locations, after.locations, strict=True)]
-    assert moved == [s > stage for s in range(4)]
+    assert moved == [s > stage for s in range(COUNT)]
 
 
 def test_places_that_do_not_exist_cost_nothing_and_are_not_seen(prior: LevelPrior) -> None:
@@ -150,9 +152,8 @@ def test_images_of_a_batch_do_not_see_each_other(prior: LevelPrior) -> None:
     together = predict(prior, inputs, detail)
     for n in range(2):
         alone = predict(prior, inputs[n : n + 1], detail[n : n + 1])
-        for stage in range(4):
-            packed = together.locations[stage].view(2, 2, *alone.locations[stage].shape[1:])[:, n]
-            assert torch.allclose(packed, alone.locations[stage], atol=1e-5)
+        for stage in range(COUNT):
+            assert torch.allclose(together.locations[stage][n : n + 1], alone.locations[stage], atol=1e-5)
 
 
 def test_the_carry_sees_all_details_and_doubles_the_grid(prior: LevelPrior) -> None:
@@ -160,9 +161,9 @@ def test_the_carry_sees_all_details_and_doubles_the_grid(prior: LevelPrior) -> N
     mask = torch.ones(9, HEIGHT, WIDTH)
     carried = prior(inputs, detail, mask, Recorder(), ScaleMixture()).carried
     assert carried is not None and carried.shape == (1, CARRIED_CHANNELS, 2 * HEIGHT, 2 * WIDTH)
-    for stage in range(4):
+    for stage in range(COUNT):
         other = prior(inputs, torch.where(sites(stage), -detail + 1, detail), mask, Recorder(), ScaleMixture()).carried
-        assert (carried != other).float().mean() > 0.1
+        assert (carried != other).float().mean() > 0.01
 
 
 def test_predictions_are_clipped_to_the_format(prior: LevelPrior) -> None:
@@ -183,11 +184,7 @@ def test_fixed_predictions_are_integers_of_the_format() -> None:
             assert torch.equal(value, value.round())
 
 
-def test_the_halves_of_a_stage_are_put_back_where_they_came_from(prior: LevelPrior) -> None:
+def test_the_phases_are_put_back_where_they_came_from(prior: LevelPrior) -> None:
     inputs, detail = draw(1)
-    recorder = Recorder()
-    result = prior(inputs, detail, torch.ones(9, HEIGHT, WIDTH), recorder, ScaleMixture())
-    luma = unpack(recorder.latents[0], recorder.latents[1])
-    chroma = unpack(recorder.latents[2], recorder.latents[3])
-    assert torch.equal(torch.cat([luma, chroma], 1), detail)
+    result = prior(inputs, detail, torch.ones(9, HEIGHT, WIDTH), Recorder(), ScaleMixture())
     assert torch.equal(result.reconstruction, detail)

@@ -17,10 +17,10 @@ from flowcodec.errors import ModelError
 from flowcodec.model.codec import FlowCodecModel
 from flowcodec.model.coupling import Transformation
 from flowcodec.model.networks import FixedConv2d, ResidualBlock
-from flowcodec.model.prior import CONTRAST_CHANNELS, Carry, Stage, Trunk
+from flowcodec.model.prior import CONTRAST_CHANNELS, Carry, StageNetwork, Trunk
 from flowcodec.model.restoration import Restoration
 from flowcodec.runtime.channel import SCALE_COUNT
-from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS
+from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, PHASES
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, CORRECTION_MAX, FRACTION_BITS, LOCATION_MAX, GraphInfo
 
 OPSET = 17
@@ -38,10 +38,10 @@ class LayerProof:
 
 
 class GraphBuilder:
-    """Collects the nodes of one graph, whose convolutions run on ``site_share`` of the sites of its input grid."""
+    """Collects the nodes of one graph."""
 
-    def __init__(self, name: str, site_share: float = 1.0) -> None:
-        self.name, self.site_share = name, site_share
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -76,26 +76,17 @@ class GraphBuilder:
         return self.clip(x, -ACTIVATION_MAX, ACTIVATION_MAX)
 
     @torch.no_grad()
-    def conv(self, x: str, layer: FixedConv2d, packed: int | None = None) -> str:
-        """A fixed-point convolution; ``packed`` computes the sites of that parity only, stacked along the batch."""
+    def conv(self, x: str, layer: FixedConv2d) -> str:
+        """A fixed-point convolution."""
         shift = layer.shift().double()
         unit = torch.exp2(shift)
         weight, bias = (p.double() for p in layer.fixed_parameters())
         weights = (weight * unit[:, None]).numpy()
         biases = (bias * unit * (1 << FRACTION_BITS)).numpy()
-        self._prove(weights, biases, weights.size * self.site_share)
+        self._prove(weights, biases, weights.size)
         kernel = self.constant(weights.reshape(layer.outputs, layer.inputs, layer.size, layer.size).astype(np.float32))
         offset = self.constant(biases.astype(np.float32))
-        r = layer.size // 2
-        if packed is None:
-            y = self.add("Conv", [x, kernel, offset], pads=[r] * 4)
-        else:
-            phases = ((0, packed), (1, 1 - packed))
-            parts = [
-                self.add("Conv", [x, kernel, offset], strides=[2, 2], pads=[r - dy, r - dx, r + dy - 1, r + dx - 1])
-                for dy, dx in phases
-            ]
-            y = self.add("Concat", parts, axis=0)
+        y = self.add("Conv", [x, kernel, offset], pads=[layer.size // 2] * 4)
         factor = torch.exp2(layer.out_bits - FRACTION_BITS - shift).numpy().astype(np.float32).reshape(1, -1, 1, 1)
         return self.add("Floor", [self.add("Mul", [y, self.constant(factor)])])
 
@@ -106,14 +97,6 @@ class GraphBuilder:
         if bound >= ACCUMULATOR_LIMIT:
             raise ModelError(f"{self.name}: a sum may reach {bound}, expected below 2^24; train with smaller weights")
         self.proofs.append(LayerProof(self.name, len(self.proofs), bound, macs))
-
-    def pack(self, x: str, parity: int) -> str:
-        axes, steps = self.constant(np.array([2, 3])), self.constant(np.array([2, 2]))
-        ends = self.constant(np.array([np.iinfo(np.int64).max] * 2))
-        phases = [
-            self.add("Slice", [x, self.constant(np.array(start)), ends, axes, steps]) for start in ((0, parity), (1, 1 - parity))
-        ]
-        return self.add("Concat", phases, axis=0)
 
     def residual(self, x: str, block: ResidualBlock) -> str:
         inner = self.rectify(self.conv(x, block.inner))
@@ -138,10 +121,10 @@ def _trunk(b: GraphBuilder, trunk: Trunk) -> None:
     b.output(x, "trunk")
 
 
-def _stage(b: GraphBuilder, stage: Stage) -> None:
-    x = b.conv(b.pack(b.input("trunk", stage.from_trunk.inputs), stage.parity), stage.from_trunk)
+def _stage(b: GraphBuilder, stage: StageNetwork) -> None:
+    x = b.conv(b.input("trunk", stage.from_trunk.inputs), stage.from_trunk)
     if stage.from_seen is not None:
-        x = b.add("Add", [x, b.conv(b.input("seen", stage.from_seen.inputs), stage.from_seen, packed=stage.parity)])
+        x = b.add("Add", [x, b.conv(b.input("seen", stage.from_seen.inputs), stage.from_seen)])
     x = b.rectify(b.residual(b.rectify(x), stage.block))
     b.output(b.clip(b.conv(x, stage.location), -LOCATION_MAX, LOCATION_MAX), "location")
     b.output(b.clip(b.conv(x, stage.scale), 0, SCALE_COUNT - 1), "scale")
@@ -181,7 +164,7 @@ def build_graphs(model: FlowCodecModel) -> tuple[dict[str, bytes], dict[str, Gra
     proofs: list[LayerProof] = []
 
     def emit(name: str, build: Callable[..., None], module: Any, halo: int, double_rows: int) -> None:
-        builder = GraphBuilder(name, site_share=0.5 if double_rows == 1 else 1.0)
+        builder = GraphBuilder(name)
         build(builder, module)
         graphs[name], info[name] = builder.serialise(), GraphInfo(halo, double_rows)
         proofs.extend(builder.proofs)
@@ -190,7 +173,7 @@ def build_graphs(model: FlowCodecModel) -> tuple[dict[str, bytes], dict[str, Gra
         prior = model.priors[group]
         emit(f"trunk_{group}", _trunk, prior.trunk, 1 + len(prior.trunk.blocks), 2)  # type: ignore[union-attr, arg-type]
         for index, stage in enumerate(prior.stages):  # type: ignore[arg-type]
-            emit(f"stage{index}_{group}", _stage, stage, 0 if stage.from_seen is None else stage.from_seen.size // 2, 1)
+            emit(f"stage{index}_{group}", _stage, stage, 0 if stage.from_seen is None else 1, 2)
         if prior.carry is not None:
             emit(f"carry_{group}", _carry, prior.carry, 1, 4)
         coupling = model.flow.couplings[group]
@@ -209,5 +192,7 @@ def decoder_kmac_per_pixel(proofs: list[LayerProof]) -> float:
         group = proof.graph.rpartition("_")[2]
         # Levels 3, 4, ... share the last group: 1/64 + 1/256 + ... = 1/48.
         sites = {"0": 1 / 4, "1": 1 / 16, "2": 1 / 48}.get(group, 1 / 4)
+        if proof.graph.startswith("stage"):
+            sites /= len(PHASES)
         total += proof.macs_per_site * sites
     return total / 1000

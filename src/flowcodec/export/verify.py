@@ -13,19 +13,16 @@ def _attributes(node: onnx.NodeProto) -> dict:
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
-def _conv(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, pads: Sequence[int], strides: Sequence[int] = (1, 1)
-) -> np.ndarray:
+def _conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, pads: Sequence[int]) -> np.ndarray:
     """(N, C, H, W) * (O, C, k, k), all int64."""
     top, left, bottom, right = pads
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    size, (step_y, step_x) = weight.shape[2], strides
-    height, width = (padded.shape[2] - size) // step_y + 1, (padded.shape[3] - size) // step_x + 1
+    size = weight.shape[2]
+    height, width = padded.shape[2] - size + 1, padded.shape[3] - size + 1
     total = np.broadcast_to(bias[None, :, None, None], (len(x), len(weight), height, width)).copy()
     for dy in range(size):
         for dx in range(size):
-            window = padded[:, :, dy : dy + step_y * height : step_y, dx : dx + step_x * width : step_x][:, :, :height, :width]
-            total += np.einsum("oc,nchw->nohw", weight[:, :, dy, dx], window)
+            total += np.einsum("oc,nchw->nohw", weight[:, :, dy, dx], padded[:, :, dy : dy + height, dx : dx + width])
     return total
 
 
@@ -33,13 +30,6 @@ def _depth_to_space(x: np.ndarray, block: int) -> np.ndarray:
     n, c, h, w = x.shape
     x = x.reshape(n, c // block**2, block, block, h, w).transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(n, c // block**2, h * block, w * block)
-
-
-def _slice(x: np.ndarray, starts: np.ndarray, ends: np.ndarray, axes: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    index = [slice(None)] * x.ndim
-    for start, axis, step in zip(starts, axes, steps, strict=True):
-        index[int(axis)] = slice(int(start), None, int(step))
-    return x[tuple(index)]
 
 
 def _as_integers(values: np.ndarray) -> np.ndarray:
@@ -86,7 +76,6 @@ _OPERATORS: dict[str, Callable] = {
     "Clip": lambda o, a: np.clip(o[0], int(o[1]), int(o[2])),
     "Add": lambda o, a: o[0] + o[1],
     "Concat": lambda o, a: np.concatenate(o, axis=a["axis"]),
-    "Slice": lambda o, a: _slice(*o),
     "DepthToSpace": lambda o, a: _depth_to_space(o[0], a["blocksize"]),
     "Identity": lambda o, a: o[0],
 }

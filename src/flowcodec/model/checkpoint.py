@@ -34,16 +34,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(f"{path}: not a FlowCodec checkpoint ({error})") from error
 
 
-def load_model(path: Path) -> tuple[FlowCodecModel, dict[str, Any]]:
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The averaged weights of a checkpoint (the plain ones where there is no average), with its header."""
     tensors, header = load(path)
+    prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}, header
+
+
+def load_model(path: Path) -> tuple[FlowCodecModel, dict[str, Any]]:
+    """The model of a checkpoint with its averaged weights, and the checkpoint's header."""
+    weights, header = load_weights(path)
     try:
         config: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in header["config"]["model"].items()}
         model = FlowCodecModel(ModelConfig(**config))
     except (KeyError, TypeError, InputError) as error:
         raise ModelError(f"{path}: its configuration is not one of this version ({error})") from error
-    prefix = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
-    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from flowcodec.model.flow import MultiscaleFlow, condition_planes, detail_mask, 
 from flowcodec.model.networks import Arithmetic, straight_through
 from flowcodec.model.prior import LevelPrior, two_ranges
 from flowcodec.model.restoration import Restoration
-from flowcodec.runtime.context import CARRIED_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, level_group
+from flowcodec.runtime.context import CARRIED_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, RESTORATION_GAIN_BITS, level_group
 from flowcodec.runtime.flow import level_shapes
 from flowcodec.runtime.step import log2_step
 
@@ -114,7 +114,7 @@ class FlowCodecModel(nn.Module):
         """Planes (N, 3, H, W) in pixel units after the synthesis -> restored planes."""
         h, w = planes.shape[2:]
         step = steps_of(step_index)
-        contrast = pad_even(two_ranges(local_contrast(planes) / step, self.arithmetic))
+        contrast = pad_even(two_ranges(local_contrast(planes) * (2.0**RESTORATION_GAIN_BITS / step), self.arithmetic))
         squeezed = nn.functional.pixel_unshuffle(contrast, 2)
         condition = condition_planes(step_index, 0, *squeezed.shape[2:])
         return planes + step * self.restoration(torch.cat([squeezed, condition], 1))[:, :, :h, :w]

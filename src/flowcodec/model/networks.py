@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowcodec.runtime.context import PHASES
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, FRACTION_BITS
 
 ACTIVATION_LIMIT = ACTIVATION_MAX / (1 << FRACTION_BITS)
@@ -39,7 +40,7 @@ class FixedConv2d(nn.Module):
 
     The shift of a channel is the largest for which sum|w|*ACTIVATION_MAX + |b| stays below 2^24, the bound the exporter proves.
     The weight is held as a matrix (C_out, C_in*k*k), the form that Muon orthogonalises.
-    Shapes: x (N, C_in, H, W), y (N, C_out, H, W), or H/2, W/2 with stride 2.
+    Shapes: x (N, C_in, H, W), y (N, C_out, H, W).
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class FixedConv2d(nn.Module):
             bias = torch.round((self.bias + half) * grid) / grid
         return straight_through(weight, self.weight), straight_through(bias, self.bias)
 
-    def forward(self, x: Tensor, stride: int = 1, padding: bool = True) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.fixed_parameters() if self.arithmetic.fixed else (self.weight, self.bias)
         kernel = weight.view(self.outputs, self.inputs, self.size, self.size)
-        y = F.conv2d(x, kernel, bias, stride=stride, padding=self.size // 2 if padding else 0)
+        y = F.conv2d(x, kernel, bias, padding=self.size // 2)
         if not self.arithmetic.fixed:
             return y
         unit = float(1 << self.out_bits)
@@ -101,22 +102,16 @@ class ResidualBlock(nn.Module):
         return clip(x + self.outer(rectify(self.inner(x))))
 
 
-def pack(x: Tensor, parity: int) -> Tensor:
-    """Sites of one checkerboard parity of an even-sized grid: (N, C, H, W) -> (2N, C, H/2, W/2), the two phases stacked."""
-    return torch.cat([x[:, :, 0::2, parity::2], x[:, :, 1::2, 1 - parity :: 2]])
+def phase_of(x: Tensor, phase: int) -> Tensor:
+    """(N, C, H, W) of an even grid -> (N, C, H/2, W/2): the sites of one phase; twin of ``runtime.context.phase_of``."""
+    row, column = PHASES[phase]
+    return x[:, :, row::2, column::2]
 
 
-def unpack(even: Tensor, odd: Tensor) -> Tensor:
-    """Inverse of ``pack`` for both parities."""
-    n, c, h, w = even.shape
-    x = even.new_empty(n // 2, c, 2 * h, 2 * w)
-    for parity, values in ((0, even), (1, odd)):
-        x[:, :, 0::2, parity::2], x[:, :, 1::2, 1 - parity :: 2] = values[: n // 2], values[n // 2 :]
+def merge_phases(phases: list[Tensor]) -> Tensor:
+    """Inverse of ``phase_of`` for all four phases, in their order."""
+    n, c, h, w = phases[0].shape
+    x = phases[0].new_empty(n, c, 2 * h, 2 * w)
+    for (row, column), values in zip(PHASES, phases, strict=True):
+        x[:, :, row::2, column::2] = values
     return x
-
-
-def packed_conv(conv: FixedConv2d, x: Tensor, parity: int) -> Tensor:
-    """``pack(conv(x), parity)``, computed at the wanted sites only."""
-    r = conv.size // 2
-    phases = [F.pad(x, (r - dx, r + dx - 1, r - dy, r + dy - 1)) for dy, dx in ((0, parity), (1, 1 - parity))]
-    return conv(torch.cat(phases), stride=2, padding=False)

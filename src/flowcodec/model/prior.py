@@ -1,7 +1,7 @@
 """The flow prior of one level: (location, scale) of every detail coefficient, from all that is decoded before it.
 
-Stages, each parallel over its sites: luma on even checkerboard sites, luma on odd ones, chroma on even, chroma on odd.
-Values given to the networks are in units of a step, on the grids of ``runtime.context``.
+Stages, each parallel over its sites, in the order of ``runtime.context.STAGES``. Values given to the networks are in units of a
+step, on the grids of ``runtime.context``.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,9 @@ from torch import Tensor, nn
 
 from flowcodec.model.channel import Channel
 from flowcodec.model.density import ScaleMixture
-from flowcodec.model.networks import (
-    Arithmetic,
-    FixedConv2d,
-    ResidualBlock,
-    clip,
-    pack,
-    packed_conv,
-    rectify,
-    unpack,
-)
+from flowcodec.model.networks import Arithmetic, FixedConv2d, ResidualBlock, clip, merge_phases, phase_of, rectify
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST
-from flowcodec.runtime.context import CARRIED_CHANNELS, CHROMA_BANDS, CONDITION_CHANNELS, LUMA_BANDS, RANGE_BITS
+from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, PHASES, RANGE_BITS, STAGES
 from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX
 
 CONTRAST_CHANNELS = 9
@@ -52,24 +43,23 @@ class Trunk(nn.Module):
         return x
 
 
-class Stage(nn.Module):
-    """Location and scale of ``outputs`` coefficients at the sites of one parity, given ``seen`` decoded channels."""
+class StageNetwork(nn.Module):
+    """Location and scale of ``outputs`` coefficients at the sites of one phase, given ``seen`` decoded coefficients a site."""
 
-    def __init__(self, width: int, seen: int, size: int, outputs: int, parity: int, arithmetic: Arithmetic) -> None:
+    def __init__(self, width: int, seen: int, outputs: int, arithmetic: Arithmetic) -> None:
         super().__init__()
-        self.parity = parity
         self.from_trunk = FixedConv2d(width, width, 1, arithmetic)
-        self.from_seen = FixedConv2d(2 * seen, width, size, arithmetic, gain=0.5) if seen else None
+        self.from_seen = FixedConv2d(2 * seen, width, 3, arithmetic, gain=0.5) if seen else None
         self.block = ResidualBlock(width, 1, arithmetic)
         self.location = FixedConv2d(width, outputs, 1, arithmetic, gain=0.05)
         self.scale = FixedConv2d(width, outputs, 1, arithmetic, out_bits=SCALE_BITS, gain=0.1)
         nn.init.constant_(self.scale.bias, 2.0)
 
     def forward(self, trunk: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Packed (location in steps, log2 scale + 2.75) from the trunk's features and the two-range copies of what is decoded."""
-        x = self.from_trunk(pack(trunk, self.parity))
+        """(location in steps, log2 scale + 2.75) from the trunk's features and the two-range copies, all on the phase grid."""
+        x = self.from_trunk(trunk)
         if self.from_seen is not None and seen is not None:
-            x = x + packed_conv(self.from_seen, seen, self.parity)
+            x = x + self.from_seen(seen)
         x = rectify(self.block(rectify(x)))
         # bf16 has too few digits for a location of many steps.
         with torch.autocast(x.device.type, enabled=False):
@@ -82,7 +72,7 @@ class Carry(nn.Module):
     def __init__(self, width: int, arithmetic: Arithmetic) -> None:
         super().__init__()
         self.from_trunk = FixedConv2d(width, width, 1, arithmetic)
-        self.from_seen = FixedConv2d(2 * (LUMA_BANDS + CHROMA_BANDS), width, 3, arithmetic, gain=0.5)
+        self.from_seen = FixedConv2d(2 * DETAIL_CHANNELS, width, 3, arithmetic, gain=0.5)
         self.leave = FixedConv2d(width, 4 * CARRIED_CHANNELS, 1, arithmetic)
 
     def forward(self, trunk: Tensor, seen: Tensor) -> Tensor:
@@ -101,47 +91,37 @@ class LevelResult:
 
 
 class LevelPrior(nn.Module):
-    """p(detail | coarser): trunk, four stages and, unless it is the finest level's, the carry."""
+    """p(detail | coarser): trunk, a network for each stage and, unless it is the finest level's, the carry."""
 
     def __init__(self, width: int, blocks: int, carries: bool, arithmetic: Arithmetic) -> None:
         super().__init__()
         self.arithmetic = arithmetic
-        luma, both = LUMA_BANDS, LUMA_BANDS + CHROMA_BANDS
         self.trunk = Trunk(width, blocks, arithmetic)
-        self.stages = nn.ModuleList(
-            [
-                Stage(width, 0, 1, luma, 0, arithmetic),
-                Stage(width, luma, 5, luma, 1, arithmetic),
-                Stage(width, luma, 3, CHROMA_BANDS, 0, arithmetic),
-                Stage(width, both, 3, CHROMA_BANDS, 1, arithmetic),
-            ]
-        )
+        self.stages = nn.ModuleList(StageNetwork(width, stage.seen, stage.outputs, arithmetic) for stage in STAGES)
         self.carry = Carry(width, arithmetic) if carries else None
 
     def forward(self, inputs: Tensor, detail: Tensor, mask: Tensor, channel: Channel, density: ScaleMixture) -> LevelResult:
-        """``inputs`` (N, 27, H, W) on an even grid, ``detail`` (N, 9, H, W) in steps, ``mask`` (9, H, W) of real coefficients."""
+        """``inputs`` (N, 27, H, W) on an even grid, ``detail`` (N, 9, H, W) in steps, ``mask`` (9, H, W) of real coefficients.
+
+        What is decoded is data to later stages: no gradient passes through it.
+        """
         trunk = self.trunk(inputs)
+        trunks = [phase_of(trunk, phase) for phase in range(len(PHASES))]
         bits = detail.new_zeros(len(detail))
-        decoded: list[Tensor] = []
-        for kind, bands in enumerate((slice(0, LUMA_BANDS), slice(LUMA_BANDS, LUMA_BANDS + CHROMA_BANDS))):
-            target, valid = detail[:, bands], mask[bands].expand(len(detail), -1, -1, -1)
-            halves: list[Tensor] = []
-            for parity in (0, 1):
-                seen = list(decoded)
-                if parity:
-                    seen.append(unpack(halves[0], torch.zeros_like(halves[0])))
-                elif kind == 0:
-                    seen = []
-                stage = self.stages[2 * kind + parity]
-                location, scale = stage(trunk, two_ranges(torch.cat(seen, 1), self.arithmetic) if seen else None)
-                location, log2_scale = self.predictions(location, scale)
-                z, keep = pack(target, parity), pack(valid, parity)
-                received, cost = channel(z, location, log2_scale, density, kind)
-                bits = bits + (cost * keep).view(2, len(detail), -1).sum((0, 2))
-                halves.append(received * keep)
-            decoded.append(unpack(halves[0], halves[1]))
-        reconstruction = torch.cat(decoded, 1)
-        carried = self.carry(trunk, two_ranges(reconstruction, self.arithmetic)) if self.carry is not None else None
+        seen: list[Tensor] = []
+        decoded: list[list[Tensor]] = [[] for _ in PHASES]
+        for stage, network in zip(STAGES, self.stages, strict=True):
+            location, scale = network(trunks[stage.phase], torch.cat(seen, 1) if seen else None)
+            location, log2_scale = self.predictions(location, scale)
+            z, keep = phase_of(detail[:, stage.bands], stage.phase), phase_of(mask[None, stage.bands], stage.phase)
+            received, cost = channel(z, location, log2_scale, density, stage.kind)
+            bits = bits + (cost * keep).sum((1, 2, 3))
+            decoded[stage.phase].append(received * keep)
+            seen.append(two_ranges(decoded[stage.phase][-1].detach(), self.arithmetic))
+        reconstruction = merge_phases([torch.cat(bands, 1) for bands in decoded])
+        carried = None
+        if self.carry is not None:
+            carried = self.carry(trunk, two_ranges(reconstruction.detach(), self.arithmetic))
         return LevelResult(reconstruction, bits, carried)
 
     def predictions(self, location: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

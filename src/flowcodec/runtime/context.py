@@ -5,6 +5,8 @@ exact arithmetic.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,46 @@ LUMA_BANDS, CHROMA_BANDS = 3, 6
 DETAIL_CHANNELS = LUMA_BANDS + CHROMA_BANDS
 LEVEL_GROUPS = 3
 """Levels 1 and 2 (the finest) have networks of their own, all coarser levels share one set."""
+RESTORATION_GAIN_BITS = 3
+"""The restoration sees contrasts times two to this power: those of a finished picture are a few hundredths of a step."""
 RANGE_BITS = 4
 """The coarse copy of a value is the value divided by two to this power."""
 CARRIED_CHANNELS = 16
+LUMA, CHROMA = 0, 1
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""(row, column) modulo 2 of the sites of a level's even grid that are decoded together, in the order of decoding."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is decoded at once: some bands at the sites of one phase."""
+
+    number: int
+    kind: int
+    phase: int
+    bands: slice
+
+    @property
+    def outputs(self) -> int:
+        return self.bands.stop - self.bands.start
+
+    @property
+    def seen(self) -> int:
+        """Coefficients a site of the phase grid that are decoded before this stage."""
+        return sum(stage.outputs for stage in STAGES[: self.number])
+
+
+def _stages() -> Iterator[Stage]:
+    numbers = count()
+    for phase in range(len(PHASES)):
+        for band in range(LUMA_BANDS):
+            yield Stage(next(numbers), LUMA, phase, slice(band, band + 1))
+    for phase in range(len(PHASES)):
+        yield Stage(next(numbers), CHROMA, phase, slice(LUMA_BANDS, DETAIL_CHANNELS))
+
+
+STAGES = tuple(_stages())
+"""The order of decoding within a level: luma by phase and band, then chroma by phase; a grey picture has the luma stages only."""
 CONDITION_CHANNELS = 2
 _STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
 _CHUNK_SITES = 1 << 18
@@ -58,6 +97,12 @@ def pad_even(planes: np.ndarray) -> np.ndarray:
     return np.pad(planes, ((0, 0), (0, height % 2), (0, width % 2)))
 
 
+def phase_of(grid: np.ndarray, phase: int) -> np.ndarray:
+    """(C, H, W) of an even grid -> (C, H/2, W/2): a view of the sites of one phase."""
+    row, column = PHASES[phase]
+    return grid[:, row::2, column::2]
+
+
 def _blur_axis(values: np.ndarray, axis: int) -> np.ndarray:
     """Sums with weights 1 4 6 4 1 along an axis, edges replicated."""
     pad = [(0, 0)] * values.ndim
@@ -75,10 +120,11 @@ def local_contrast(planes: np.ndarray) -> np.ndarray:
     return planes - (_blur_axis(_blur_axis(planes, -1), -2) >> 8)
 
 
-def in_steps(values: np.ndarray, step_index: int) -> np.ndarray:
-    """Pixel units -> units of Delta, both with FRACTION_BITS fractional bits: (v * floor(2^40 / Delta) + half) >> 20."""
+def in_steps(values: np.ndarray, step_index: int, gain_bits: int = 0) -> np.ndarray:
+    """Pixel units -> units of Delta / 2^gain_bits, both in 1/64: (v * floor(2^40 / Delta) + half) >> (20 - gain_bits)."""
     inverse = (1 << (2 * STEP_BITS)) // step_fixed(step_index)
-    return (values.astype(np.int64) * inverse + (1 << (STEP_BITS - 1))) >> STEP_BITS
+    shift = STEP_BITS - gain_bits
+    return (values.astype(np.int64) * inverse + (1 << (shift - 1))) >> shift
 
 
 def to_pixels(values: np.ndarray, step: int, bits: int = FRACTION_BITS) -> np.ndarray:

@@ -29,7 +29,7 @@ class GraphInfo:
 
     halo: int
     double_rows: int
-    """2 = as many rows as the input, 1 = half as many (packed sites), 4 = twice as many."""
+    """2 = as many rows as the input, 4 = twice as many."""
 
 
 class Runner(Protocol):

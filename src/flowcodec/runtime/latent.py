@@ -12,9 +12,9 @@ from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Channel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.context import pad_even
+from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.prior import PLANES, Site, band_steps, pack
+from flowcodec.runtime.prior import PLANES, Site, band_steps
 from flowcodec.runtime.step import STEP_BITS
 
 FIRST_BOX_LEVEL = 4
@@ -40,19 +40,19 @@ class _Latent:
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
     ) -> np.ndarray:
         values = np.where(valid, locations, 0).astype(np.int32)
-        coded = np.flatnonzero(valid & ~self.model.channels.free[site.kind][scales])
+        coded = np.flatnonzero(valid & ~self.model.channels.free[site.stage.kind][scales])
         flat, flat_scales = values.reshape(-1), scales.reshape(-1)
         for number, begin in enumerate(range(0, len(coded), CHUNK)):
             chosen = coded[begin : begin + CHUNK]
             block = (number, site.number)
             chunk_scales, base = flat_scales[chosen], flat[chosen].astype(np.int64)
-            tables = self.channel.table_ids(site.kind, chunk_scales, block)
+            tables = self.channel.table_ids(site.stage.kind, chunk_scales, block)
             if target is None:
                 symbols = self._read(tables)
             else:
-                symbols = self.channel.quantise(target.reshape(-1)[chosen] - base, site.kind, chunk_scales, block)
+                symbols = self.channel.quantise(target.reshape(-1)[chosen] - base, site.stage.kind, chunk_scales, block)
                 self._write(symbols, tables)
-            received = base + self.channel.reconstruct(symbols, site.kind, chunk_scales, block)
+            received = base + self.channel.reconstruct(symbols, site.stage.kind, chunk_scales, block)
             flat[chosen] = np.clip(received, -_VALUE_LIMIT, _VALUE_LIMIT)
         return values
 
@@ -82,9 +82,11 @@ class LatentEncoder(_Latent):
         return values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.bands]) / (1 << (STEP_BITS + FRACTION_BITS))
-        detail = self.latent[len(self.latent) - site.level][site.bands]
-        target = pack(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.parity)
+        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands]) / (
+            1 << (STEP_BITS + FRACTION_BITS)
+        )
+        detail = self.latent[len(self.latent) - site.level][site.stage.bands]
+        target = phase_of(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.stage.phase)
         return self._exchange(site, locations, scales, valid, target)
 
     def level_done(self, level: int) -> None:

@@ -14,11 +14,15 @@ from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import (
     CARRIED_CHANNELS,
     DETAIL_CHANNELS,
+    LUMA,
     LUMA_BANDS,
+    STAGES,
+    Stage,
     condition_planes,
     contrast_planes,
     level_group,
     pad_even,
+    phase_of,
     to_pixels,
     two_ranges,
     valid_coefficients,
@@ -29,9 +33,8 @@ from flowcodec.runtime.integer import FRACTION_BITS, Runner, run_in_strips
 from flowcodec.runtime.step import step_fixed
 
 PLANES = 3
-LUMA, CHROMA = 0, 1
 _COARSEST_LIMIT = 1 << 26
-_BANDS = {LUMA: slice(0, LUMA_BANDS), CHROMA: slice(LUMA_BANDS, DETAIL_CHANNELS)}
+_STAGE_NUMBERS = 16
 
 
 @dataclass(frozen=True)
@@ -39,17 +42,12 @@ class Site:
     """Where in the walk an exchange takes place."""
 
     level: int
-    kind: int
-    parity: int
+    stage: Stage
 
     @property
     def number(self) -> int:
         """Number of the exchange within a file."""
-        return 4 * self.level + 2 * self.kind + self.parity
-
-    @property
-    def bands(self) -> slice:
-        return _BANDS[self.kind]
+        return _STAGE_NUMBERS * self.level + self.stage.number
 
 
 class Exchange(Protocol):
@@ -57,19 +55,10 @@ class Exchange(Protocol):
         """(3,) integers: the single coarsest sample of each plane, in steps."""
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Reconstructed values (1/64 band step, locations included) at the packed sites; all arrays (2, bands, H/2, W/2)."""
+        """Reconstructed values (1/64 band step, locations included) at the sites of a phase; all arrays (bands, H/2, W/2)."""
 
     def level_done(self, level: int) -> None:
         """Called when a level's last coefficient has been exchanged."""
-
-
-def pack(grid: np.ndarray, parity: int) -> np.ndarray:
-    """(C, H, W) -> (2, C, H/2, W/2): sites of one checkerboard parity; the twin of ``model.networks.pack``."""
-    return np.stack([grid[:, 0::2, parity::2], grid[:, 1::2, 1 - parity :: 2]])
-
-
-def unpack_into(grid: np.ndarray, packed: np.ndarray, parity: int) -> None:
-    grid[:, 0::2, parity::2], grid[:, 1::2, 1 - parity :: 2] = packed
 
 
 class LevelNetworks:
@@ -91,11 +80,11 @@ class LevelNetworks:
         condition = condition_planes(self.step_index, self.level, height, width)
         return self._run("trunk", [contrast, pad_even(carried), condition], [np.int16])[0][0]
 
-    def stage(self, site: Site, trunk: np.ndarray, seen: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """(locations int16, scale indices uint8), packed."""
-        inputs = [trunk] if seen is None else [trunk, seen]
-        locations, scales = self._run(f"stage{2 * site.kind + site.parity}", inputs, [np.int16, np.uint8])
-        return locations, scales
+    def stage(self, stage: Stage, trunk: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(locations int16, scale indices uint8) of a stage from the trunk and the two-range copies at its phase."""
+        inputs = [trunk, seen] if len(seen) else [trunk]
+        locations, scales = self._run(f"stage{stage.number}", inputs, [np.int16, np.uint8])
+        return locations[0], scales[0]
 
     def carry(self, trunk: np.ndarray, seen: np.ndarray) -> np.ndarray:
         return self._run("carry", [trunk, seen], [np.int16])[0][0]
@@ -142,15 +131,19 @@ class Walk:
         trunk = networks.trunk(ll, self._carried)
         self._carried = None  # the largest array of a coarse level; the finer one needs the memory
         detail = np.zeros(valid.shape, np.int32)
-        for kind in (LUMA, CHROMA) if self.channels == PLANES else (LUMA,):
-            for parity in (0, 1):
-                site = Site(level, kind, parity)
-                seen = {(LUMA, 0): None, (LUMA, 1): detail[:LUMA_BANDS], (CHROMA, 0): detail[:LUMA_BANDS]}.get(
-                    (kind, parity), detail
-                )
-                locations, scales = networks.stage(site, trunk, None if seen is None else two_ranges(seen))
-                values = exchange.coefficients(site, locations, scales, pack(valid[site.bands], parity))
-                unpack_into(detail[site.bands], values, parity)
+        stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
+        # Each stage sees the copies made by those before it: a prefix of one array, filled as decoding goes on.
+        seen = np.empty((2 * stages[-1].seen, valid.shape[1] // 2, valid.shape[2] // 2), np.int16)
+        phase_trunk: tuple[int, np.ndarray] | None = None
+        for stage in stages:
+            if phase_trunk is None or phase_trunk[0] != stage.phase:
+                phase_trunk = stage.phase, np.ascontiguousarray(phase_of(trunk, stage.phase), np.float32)
+            locations, scales = networks.stage(stage, phase_trunk[1], seen[: 2 * stage.seen])
+            bands = phase_of(valid[stage.bands], stage.phase)
+            values = exchange.coefficients(Site(level, stage), locations, scales, bands)
+            phase_of(detail[stage.bands], stage.phase)[:] = values
+            if stage is not stages[-1]:
+                seen[2 * stage.seen : 2 * (stage.seen + stage.outputs)] = two_ranges(values)
         if level > 1:
             self._carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
         return detail

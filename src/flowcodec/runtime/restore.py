@@ -3,7 +3,15 @@
 import numpy as np
 
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.context import condition_planes, contrast_rows, in_steps, pad_even, to_pixels, two_ranges
+from flowcodec.runtime.context import (
+    RESTORATION_GAIN_BITS,
+    condition_planes,
+    contrast_rows,
+    in_steps,
+    pad_even,
+    to_pixels,
+    two_ranges,
+)
 from flowcodec.runtime.integer import CORRECTION_BITS, STRIP_SITES, Runner
 from flowcodec.runtime.step import step_fixed
 
@@ -30,7 +38,7 @@ def restore(model: Model, runner: Runner, planes: np.ndarray, step_index: int) -
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(top - halo, 0), min(bottom + halo, height)
-        contrast = pad_even(two_ranges(in_steps(contrast_rows(planes, first, last), step_index)))
+        contrast = pad_even(two_ranges(in_steps(contrast_rows(planes, first, last), step_index, RESTORATION_GAIN_BITS)))
         squeezed = _unshuffle(contrast)
         condition = condition_planes(step_index, 0, *squeezed.shape[1:])
         inputs = [np.ascontiguousarray(x[None], np.float32) for x in (squeezed, condition)]

@@ -40,6 +40,8 @@ class DataConfig:
 class ObjectiveConfig:
     beta: float = 1.0
     """Multiplier of the theory value (ln 2 / 6) * Delta^2 of the price of a bit in squared error."""
+    balance: float = 0.0
+    """Weight (Delta / 16)^balance of an image's loss; see ``rate_distortion_loss``."""
     channel: str = "gaussian"
     """gaussian | round"""
     step_range: tuple[float, float] = (0.7, 330.0)
@@ -89,7 +91,7 @@ class RunConfig:
     train_only: str = ""
     """Start of the names of the parameters to train, such as ``restoration``; all of them by default."""
     start_from: str = ""
-    """Checkpoint whose weights a new run starts from."""
+    """Checkpoint whose weights a new run starts from: all that have the same name and shape."""
     fresh: str = ""
     """Start of the names of the parameters that begin anew instead, such as ``restoration``; none by default."""
     log_every: int = 50

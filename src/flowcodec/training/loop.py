@@ -151,12 +151,15 @@ class Trainer:
         torch.manual_seed(config.run.seed)
         self.model = FlowCodecModel(config.model)
         if config.run.start_from:
-            source = checkpoint.load_model(Path(config.run.start_from))[0]
-            if source.config != config.model:
-                raise InputError(f"{config.run.start_from}: expected a model of {config.model}, found {source.config}")
-            fresh = config.run.fresh
-            taken = {n: t for n, t in source.state_dict().items() if not (fresh and n.startswith(fresh))}
+            source = checkpoint.load_weights(Path(config.run.start_from))[0]
+            fresh, own = config.run.fresh, self.model.state_dict()
+            taken = {
+                name: tensor
+                for name, tensor in source.items()
+                if name in own and own[name].shape == tensor.shape and not (fresh and name.startswith(fresh))
+            }
             self.model.load_state_dict(taken, strict=False)
+            report({"event": "start", "from": config.run.start_from, "taken": len(taken), "of": len(own)})
         self.model.to(self.device)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith(config.run.train_only))
@@ -210,11 +213,12 @@ class Trainer:
         random = np.random.Generator(np.random.Philox(key=[c.run.seed + 1, (self.step << 16) + self.team.rank]))
         indices = torch.from_numpy(draw_step_indices(c.objective, random, count)).to(self.device)
         generator = torch.Generator(self.device).manual_seed(int(random.integers(1 << 62)))
-        channel = GaussianNoise(generator) if c.objective.channel == "gaussian" else Rounding()
+        channel = GaussianNoise(generator) if c.objective.channel == "gaussian" else Rounding(c.objective.beta)
         bf16 = c.run.precision == "bf16" and not c.run.fixed_arithmetic
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
             result = self.model(images, indices, channel, c.run.train_flow)
-        loss = rate_distortion_loss(result, indices, c.objective.beta, c.run.train_flow, c.objective.restoration_weight)
+        o = c.objective
+        loss = rate_distortion_loss(result, indices, o.beta, c.run.train_flow, o.restoration_weight, o.balance)
         loss.backward()
         parameters = list(self.model.parameters())
         self.team.average_gradients(parameters)
@@ -246,7 +250,10 @@ class Trainer:
         rows: dict[str, Any] = {}
         totals = {"kl": 0.0, "file": 0.0}
         for step in VALIDATION_STEPS:
-            for name, channel in (("kl", GaussianNoise(torch.Generator(self.device).manual_seed(0))), ("file", Rounding())):
+            for name, channel in (
+                ("kl", GaussianNoise(torch.Generator(self.device).manual_seed(0))),
+                ("file", Rounding(self.config.objective.beta)),
+            ):
                 losses, rates, psnrs = [], [], []
                 for image in self.validation_images:
                     batch = torch.from_numpy(image)[None].to(self.device).float()
