@@ -302,7 +302,12 @@ def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write, ending in .flowmodel.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="DIR...", help="Folders whose held-out images measure the rate lost; else a bundled one."),
+        typer.Option(
+            "--data",
+            metavar="DIR...",
+            help="Folders of photographs: training ones give the tables their shape, held-out ones measure the rate lost. "
+            "Without them the density as learned and a bundled photograph.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The checkpoint to compare with, if CHECKPOINT was trained in integers.")
@@ -312,14 +317,15 @@ def export(
     with _extra("train"):
         from flowcodec.export.run import export_model
         from flowcodec.training.config import DataConfig
-        from flowcodec.training.data import held_out_crops
+        from flowcodec.training.data import held_out_crops, training_crops
 
     from flowcodec.demo import PHOTO
     from flowcodec.runtime.image import read_picture
 
     # Without other photographs the bundled one serves, which is held out from training too.
     images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
-    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference)
+    counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
+    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted)
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
 
