@@ -134,9 +134,9 @@ def held_out_crops(folders: Sequence[Path], config: DataConfig) -> list[np.ndarr
 
 
 def training_crops(folders: Sequence[Path], config: DataConfig, count: int, side: int) -> list[np.ndarray]:
-    """uint8 (side, side, 3): centres of training images that are large enough, spread evenly over the folders."""
+    """uint8 (side, side, 3): centres of ``count`` training images spread evenly over the folders, less those that are smaller."""
     paths = [path for path, position in list_images(folders) if position % config.validation_every != 0]
-    crops = [crop for crop in _centres(paths, 2 * count, side) if crop.shape[:2] == (side, side)][:count]
+    crops = [crop for crop in _centres(paths, count, side) if crop.shape[:2] == (side, side)]
     if not crops:
         raise InputError(f"no training image is at least {side} pixels on each side; expected some for the tables")
     return crops
