@@ -163,12 +163,19 @@ def decode(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
     ] = None,
+    levels: Annotated[
+        int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
+    ] = 0,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Decode what there is of a file that is cut short or damaged at the end.")
+    ] = False,
 ) -> None:
     """Decode .flow files to images."""
     from flowcodec.jobs import STANDARD, Job, plan, read_bytes, run, write_bytes
     from flowcodec.runtime.bundle import load_model
     from flowcodec.runtime.decode import decode_picture
     from flowcodec.runtime.image import format_of, write_picture
+    from flowcodec.runtime.progressive import decode_prefix
 
     planned = plan(inputs, out, {SUFFIX}, ".png")
     for job in planned.jobs:
@@ -177,7 +184,10 @@ def decode(
     loaded = None if model is None else load_model(model)
 
     def work(job: Job) -> str:
-        picture = decode_picture(read_bytes(job.source), threads, model=loaded)
+        if levels or partial:
+            picture = decode_prefix(read_bytes(job.source), threads, levels=levels, partial=partial, model=loaded)
+        else:
+            picture = decode_picture(read_bytes(job.source), threads, model=loaded)
         if job.target == STANDARD:
             stream = io.BytesIO()
             write_picture(picture, stream, "png")
@@ -193,12 +203,13 @@ def decode(
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A .flow file; - is stdin.")],
     as_json: AsJson = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a file that is cut short: what is whole.")] = False,
 ) -> None:
     """Show what a .flow file says about itself, without decoding it."""
     from flowcodec.jobs import read_bytes
     from flowcodec.runtime.info import describe
 
-    facts = describe(read_bytes(file))
+    facts = describe(read_bytes(file), partial)
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines(facts)))
 
 
