@@ -25,16 +25,18 @@ def encode(
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
+    roi: Any = None,
 ) -> bytes:
     """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
 
-    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB).
+    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB). ``roi``: a mask,
+    uint8 (H, W), of what matters (255) and what does not (0), which moves bits from the one to the other.
     Raises FlowCodecError.
     """
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
-    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr)
+    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr, roi)
     return encode_picture(to_picture(image), settings)
 
 

@@ -115,12 +115,16 @@ def encode(
     model: ModelName = "default",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
+    roi: Annotated[
+        str | None,
+        typer.Option("--roi", metavar="MASK", help="Grey image of the picture's size: white gets more bits than black."),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
     if sum(value is not None for value in (quality, step, size, bpp, psnr)) > 1:
         raise typer.BadParameter("give only one of these", param_hint="--quality / --step / --size / --bpp / --psnr")
-    from flowcodec.jobs import Job, plan, read_image, run, write_bytes
+    from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 
@@ -136,6 +140,7 @@ def encode(
         size=size,
         bpp=bpp,
         psnr=psnr,
+        roi=None if roi is None else read_mask(roi),
     )
 
     def work(job: Job) -> str:

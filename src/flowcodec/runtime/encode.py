@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import PLANES, Walk
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.rate import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, find_step
+from flowcodec.runtime.region import Region, check_mask
 from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
 
@@ -56,6 +57,8 @@ class EncodeSettings:
     """The same in bits per pixel."""
     psnr: float | None = None
     """PSNR over RGB in dB, instead of a quality: met within 0.05 dB."""
+    roi: np.ndarray | None = field(default=None, compare=False)
+    """uint8 (H, W): a mask of what matters, 255 all, 0 least; bits are dearer where it is not white."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -72,6 +75,8 @@ class EncodeSettings:
         targets = [name for name in ("step", "size", "bpp", "psnr") if getattr(self, name) is not None]
         if len(targets) > 1:
             raise InputError(f"expected one of step, size, bpp and psnr, found {' and '.join(targets)}")
+        if self.roi is not None and self.channel != "round":
+            raise InputError(f"roi: expected the channel round, found {self.channel}, whose error must not depend on the place")
         if targets and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
@@ -117,6 +122,8 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
 
 def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    if settings.roi is not None:
+        check_mask(settings.roi, picture.height, picture.width)
     if settings.psnr is not None:
         encoded = _encode_to_psnr(picture, settings, settings.psnr)
     elif settings.size is not None or settings.bpp is not None:
@@ -157,7 +164,9 @@ def _encode_at(
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, index)
-    exchange = LatentEncoder(model, make_channel(header.channel, model.channels, header.seed), latent, channels, index)
+    channel = make_channel(header.channel, model.channels, header.seed)
+    region = None if settings.roi is None else Region(settings.roi)
+    exchange = LatentEncoder(model, channel, latent, channels, index, region)
     planes = Walk(model, runner, height, width, channels, index).run(exchange, synthesise_image=reconstruct)
     boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
     pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None

@@ -85,3 +85,30 @@ def test_info_of_a_cut_file(cut: Path, whole: Path) -> None:
     assert "expected" in error_of("info", cut)
     assert "ends_early" in run("info", cut, "--partial").stdout
     assert "ends_early" not in run("info", whole).stdout
+
+
+# --- --roi ----------------------------------------------------------------------------------------------------------------
+
+
+def test_roi(photograph: np.ndarray, tmp_path: Path) -> None:
+    pixels, mask = photograph[:60, :81], np.zeros((60, 81), np.uint8)
+    mask[:30] = 255
+    photo, mask_file, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.flow"
+    Image.fromarray(pixels).save(photo)
+    Image.fromarray(mask).convert("1").save(mask_file)
+    run("encode", photo, out, "--roi", mask_file, "--threads", 1)
+    assert out.read_bytes() == flowcodec.encode(pixels, roi=mask, threads=1)
+
+
+def test_masks_that_do_not_fit(photograph: np.ndarray, tmp_path: Path) -> None:
+    photo, mask_file, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.flow"
+    Image.fromarray(photograph[:60, :81]).save(photo)
+    out.write_bytes(b"before")
+    Image.fromarray(photograph[:60, :80, 0]).save(mask_file)
+    assert "expected a mask of 81x60 like the picture, found 80x60; resize the mask" in error_of(
+        "encode", photo, out, "--roi", mask_file
+    )
+    Image.fromarray(photograph[:60, :81]).save(mask_file)
+    assert "expected a grey image as a mask" in error_of("encode", photo, out, "--roi", mask_file)
+    assert "no-such.png" in error_of("encode", photo, out, "--roi", tmp_path / "no-such.png")
+    assert out.read_bytes() == b"before"
