@@ -115,12 +115,16 @@ def encode(
     model: ModelName = "default",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
+    roi: Annotated[
+        str | None,
+        typer.Option("--roi", metavar="MASK", help="Grey image of the picture's size: white gets more bits than black."),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
     if sum(value is not None for value in (quality, step, size, bpp, psnr)) > 1:
         raise typer.BadParameter("give only one of these", param_hint="--quality / --step / --size / --bpp / --psnr")
-    from flowcodec.jobs import Job, plan, read_image, run, write_bytes
+    from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 
@@ -136,6 +140,7 @@ def encode(
         size=size,
         bpp=bpp,
         psnr=psnr,
+        roi=None if roi is None else read_mask(roi),
     )
 
     def work(job: Job) -> str:
@@ -163,12 +168,19 @@ def decode(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
     ] = None,
+    levels: Annotated[
+        int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
+    ] = 0,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Decode what there is of a file that is cut short or damaged at the end.")
+    ] = False,
 ) -> None:
     """Decode .flow files to images."""
     from flowcodec.jobs import STANDARD, Job, plan, read_bytes, run, write_bytes
     from flowcodec.runtime.bundle import load_model
     from flowcodec.runtime.decode import decode_picture
     from flowcodec.runtime.image import format_of, write_picture
+    from flowcodec.runtime.progressive import decode_prefix
 
     planned = plan(inputs, out, {SUFFIX}, ".png")
     for job in planned.jobs:
@@ -177,7 +189,10 @@ def decode(
     loaded = None if model is None else load_model(model)
 
     def work(job: Job) -> str:
-        picture = decode_picture(read_bytes(job.source), threads, model=loaded)
+        if levels or partial:
+            picture = decode_prefix(read_bytes(job.source), threads, levels=levels, partial=partial, model=loaded)
+        else:
+            picture = decode_picture(read_bytes(job.source), threads, model=loaded)
         if job.target == STANDARD:
             stream = io.BytesIO()
             write_picture(picture, stream, "png")
@@ -193,12 +208,13 @@ def decode(
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A .flow file; - is stdin.")],
     as_json: AsJson = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a file that is cut short: what is whole.")] = False,
 ) -> None:
     """Show what a .flow file says about itself, without decoding it."""
     from flowcodec.jobs import read_bytes
     from flowcodec.runtime.info import describe
 
-    facts = describe(read_bytes(file))
+    facts = describe(read_bytes(file), partial)
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines(facts)))
 
 

@@ -8,9 +8,10 @@ Each CRC is seeded with the one before it (the first with that of the signature)
 box: boxes of two files cannot be mixed, and since their number is in front, none can be missing.
 """
 
+import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -240,3 +241,34 @@ def read(data: bytes) -> File:
     header = _parse_header(frames[0][1])
     boxes = tuple(Box(kind, bytes(payload)) for kind, payload in frames[1:])
     return File(header, tuple(box.payload for box in boxes if box.kind == BoxKind.LATENT), boxes)
+
+
+def read_prefix(data: bytes, latent_count: Callable[[Header], int] | None = None) -> tuple[File, FormatError | None]:
+    """The boxes at the front that are whole and undamaged, and what is wrong behind them (None where nothing is).
+
+    With ``latent_count`` (header -> a number of LATENT boxes) nothing behind so many boxes is looked at. Raises FormatError
+    where not even the header is whole, or where what is whole is in no order that ``read`` accepts; LimitError.
+    """
+    frames: list[tuple[int, memoryview]] = []
+    wanted: float = math.inf
+    broken: FormatError | None = None
+    source = _verified_boxes(data)
+    while len(frames) < wanted:
+        try:
+            frame = next(source, None)
+        except FormatError as error:
+            if not frames:
+                raise
+            broken = error
+            break
+        if frame is None:
+            break
+        frames.append(frame)
+        _check_kinds([kind for kind, _ in frames])
+        if len(frames) == 1:
+            header = _parse_header(frame[1])
+            wanted = math.inf if latent_count is None else 1 + latent_count(header)
+    if not frames:
+        _check_kinds([])
+    boxes = tuple(Box(kind, bytes(payload)) for kind, payload in frames[1:])
+    return File(header, tuple(box.payload for box in boxes if box.kind == BoxKind.LATENT), boxes), broken

@@ -10,7 +10,7 @@ from flowcodec.runtime.alpha import decode_alpha
 from flowcodec.runtime.bundle import Model, find_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.container import BoxKind, File, Header
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
@@ -32,6 +32,15 @@ def make_runner(model: Model, threads: int | None = None, optimise: bool = True)
     return _runners[key]
 
 
+def model_of(header: Header, model: Model | None) -> Model:
+    """The model that a file needs: the given one, or a shipped one. Raises MissingModel, WrongModel."""
+    if model is None:
+        return find_model(header.model_id)
+    if model.id != header.model_id:
+        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    return model
+
+
 def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runner: Runner) -> np.ndarray:
     """Boxes -> uint8 (H, W, C). Raises FormatError."""
     channel = make_channel(header.channel, model.channels, header.seed)
@@ -48,15 +57,17 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
     """
     file = container.read(data)
     header = file.header
-    if model is None:
-        model = find_model(header.model_id)
-    elif model.id != header.model_id:
-        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    model = model_of(header, model)
     pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
+    return with_companions(pixels, file)
+
+
+def with_companions(pixels: np.ndarray, file: File) -> Picture:
+    """uint8 (H, W, C) and what the boxes behind the latents hold. Raises FormatError."""
     alpha = file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,
-        alpha=None if alpha is None else decode_alpha(alpha, header.height, header.width),
+        alpha=None if alpha is None else decode_alpha(alpha, file.header.height, file.header.width),
         icc=file.first(BoxKind.ICC),
         exif=file.first(BoxKind.EXIF),
         xmp=file.first(BoxKind.XMP),

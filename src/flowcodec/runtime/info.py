@@ -10,9 +10,12 @@ from flowcodec.runtime.step import log2_step
 _NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
 
 
-def describe(data: bytes) -> dict[str, Any]:
-    """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError."""
-    file = container.read(data)
+def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
+    """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError.
+
+    With ``partial`` the boxes at the front that are whole, and under ``ends_early`` what is wrong behind them, if anything.
+    """
+    file, broken = container.read_prefix(data) if partial else (container.read(data), None)
     header = file.header
     step = 2.0 ** log2_step(header.step_index)
     sigma = step / math.sqrt(12)
@@ -31,4 +34,5 @@ def describe(data: bytes) -> dict[str, Any]:
         "model": header.model_id.hex(),
         "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
         "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
+        **({"ends_early": None if broken is None else str(broken)} if partial else {}),
     }
