@@ -25,16 +25,19 @@ def encode(
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
+    lossless: bool = False,
+    max_error: int | None = None,
 ) -> bytes:
     """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
 
-    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB).
+    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
+    or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong.
     Raises FlowCodecError.
     """
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
-    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr)
+    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr, lossless, max_error)
     return encode_picture(to_picture(image), settings)
 
 

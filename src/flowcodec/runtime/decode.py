@@ -4,17 +4,18 @@ import os
 
 import numpy as np
 
-from flowcodec.errors import WrongModel
+from flowcodec.errors import FormatError, WrongModel
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import decode_alpha
 from flowcodec.runtime.bundle import Model, find_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.container import BoxKind, File, Header
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
 from flowcodec.runtime.latent import LatentDecoder
+from flowcodec.runtime.lossless import decode_lossless
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.restore import restore
 
@@ -48,12 +49,20 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
     """
     file = container.read(data)
     header = file.header
+    if header.lossless:
+        return _picture(file, decode_lossless(file))
+    if any(box.kind in (BoxKind.PIXELS, BoxKind.STORED) for box in file.boxes):
+        raise FormatError("expected latents only in a lossy file, found pixels; the file is damaged")
     if model is None:
         model = find_model(header.model_id)
     elif model.id != header.model_id:
         raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
-    pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
-    alpha = file.first(BoxKind.ALPHA)
+    return _picture(file, decode_latent(file.latents, header, model, make_runner(model, threads, optimise)))
+
+
+def _picture(file: File, pixels: np.ndarray) -> Picture:
+    """Pixels and their companions."""
+    header, alpha = file.header, file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,
         alpha=None if alpha is None else decode_alpha(alpha, header.height, header.width),

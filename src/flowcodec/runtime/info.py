@@ -4,18 +4,19 @@ import math
 from typing import Any
 
 from flowcodec.runtime import container
-from flowcodec.runtime.container import BoxKind
+from flowcodec.runtime.container import BoxKind, Header
 from flowcodec.runtime.step import log2_step
 
 _NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError."""
+    """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError.
+
+    A lossless or near-lossless file has ``lossless`` and ``max_error`` instead of the channel's numbers.
+    """
     file = container.read(data)
     header = file.header
-    step = 2.0 ** log2_step(header.step_index)
-    sigma = step / math.sqrt(12)
     return {
         "width": header.width,
         "height": header.height,
@@ -23,12 +24,22 @@ def describe(data: bytes) -> dict[str, Any]:
         "alpha": file.first(BoxKind.ALPHA) is not None,
         "size_bytes": len(data),
         "bpp": 8 * len(data) / (header.width * header.height),
+        **_noise(header),
+        "model": header.model_id.hex(),
+        "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
+        "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
+    }
+
+
+def _noise(header: Header) -> dict[str, Any]:
+    if header.lossless:
+        return {"lossless": header.step_index == 0, "max_error": header.step_index}
+    step = 2.0 ** log2_step(header.step_index)
+    sigma = step / math.sqrt(12)
+    return {
         "step": step,
         "sigma": sigma,
         "beta": 2 * math.log(2) * sigma**2,
         "channel": header.channel,
         "seed": header.seed,
-        "model": header.model_id.hex(),
-        "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
-        "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
     }
