@@ -6,6 +6,7 @@ distributions; the result is rounded to the integers that ``flowcodec.runtime.pi
 """
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Network(torch.nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         sizes = (inputs, *HIDDEN, pm.OUTPUTS)
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in pairwise(sizes))
         with torch.no_grad():
             self.layers[0].weight *= 0.5
             self.layers[-1].weight *= 0.1
@@ -115,7 +116,7 @@ def bits(outputs: torch.Tensor, prediction: torch.Tensor, values: torch.Tensor) 
 
 def tensors(features: np.ndarray, prediction: np.ndarray, values: np.ndarray) -> list[torch.Tensor]:
     inputs = pm.network_inputs(features.astype(np.int32), companding_table())
-    return [torch.from_numpy(a) for a in (inputs.T.astype(np.float32) / UNIT, prediction.astype(np.float32), values.astype(np.float32))]
+    return [torch.from_numpy(a.astype(np.float32)) for a in (inputs.T / UNIT, prediction, values)]
 
 
 def train(plane: int, learning: list[torch.Tensor], held_out: list[torch.Tensor], steps: int) -> Network:

@@ -18,6 +18,7 @@ from PIL import Image
 Array = np.ndarray
 Header = namedtuple("Header", "height width mode step seed model")
 HEADER, LATENT, ALPHA = 0, 1, 2
+LOSSLESS = (8, 9)
 
 
 class Rejected(ValueError):
@@ -52,7 +53,7 @@ def read_boxes(data: bytes) -> list[tuple[int, bytes]]:
     require(at == len(data), "bytes after the last box")
     kinds = [kind for kind, _ in boxes]
     require(kinds[:1] == [HEADER] and kinds == sorted(kinds), "boxes out of order")
-    require(all(kind <= ALPHA or kind >= 128 for kind in kinds), "critical kind that is not known")
+    require(all(kind <= ALPHA or kind in LOSSLESS or kind >= 128 for kind in kinds), "critical kind that is not known")
     require(all(kind in (LATENT, *range(132, 256)) or kinds.count(kind) == 1 for kind in kinds), "box twice")
     return boxes
 
@@ -64,7 +65,8 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode & 3 <= 1 and mode < 8 and step <= 1408, "reserved mode, or step index out of range")
+    require(mode & 3 <= 1 and mode < 16 and step <= 1408, "reserved mode, or step index out of range")
+    require(mode < 8 or (mode & 3 == 0 and step <= 127 and seed == 0), "reserved values in a lossless file")
     require(len(data) == end + 8, "header too short or too long")
     return Header(height, width, mode, step, seed, data[end:])
 
@@ -318,10 +320,16 @@ def read_alpha(header: Header, payload: bytes) -> Array:
 
 
 # --- 4.3, 5.5, 6.4: a file
-def decode(data: bytes, model_path: str | Path) -> Array:
+def decode(data: bytes, model_path: str | Path, pixel_model_path: Path) -> Array:
     """uint8 (height, width) for grey, else (height, width, channels); alpha is the last channel."""
     boxes = read_boxes(data)
-    header, model = read_header(boxes[0][1]), Model(model_path)
+    header = read_header(boxes[0][1])
+    if header.mode & 8:
+        from .independent_lossless import decode_lossless
+
+        return with_alpha(decode_lossless(boxes, header, pixel_model_path), boxes, header)
+    model = Model(model_path)
+    require(all(kind not in LOSSLESS for kind, _ in boxes), "pixels in a lossy file")
     require(header.model == model.hash, "coded with another model")
     levels, step = (max(header.height, header.width) - 1).bit_length(), step_of(header.step)
     sizes = [(-(-header.height >> level), -(-header.width >> level)) for level in range(levels)]
@@ -343,7 +351,10 @@ def decode(data: bytes, model_path: str | Path) -> Array:
         planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]
     y, b, c = clip(planes, 1 << 15) * np.array([9459, 11585, 6689])[:, None, None]
     rgb = [y + b - c, y + 2 * c, y - b - c] if header.mode & 4 else [y]
-    pixels = np.clip(scaled(np.stack(rgb, -1), 1, 20), 0, 255).astype(np.uint8)
+    return with_alpha(np.clip(scaled(np.stack(rgb, -1), 1, 20), 0, 255).astype(np.uint8), boxes, header)
+
+
+def with_alpha(pixels: Array, boxes: list[tuple[int, bytes]], header: Header) -> Array:
     for payload in (payload for kind, payload in boxes if kind == ALPHA):
         pixels = np.concatenate([pixels, read_alpha(header, payload)[..., None]], -1)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels

@@ -39,7 +39,7 @@ _CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _RESERVED_BITS = 0b11, 0b100, 0b1000,
 
 
 class BoxKind(IntEnum):
-    """What a box holds. Boxes appear in this order, and each kind but LATENT at most once; 8 and 9 are those of lossless files."""
+    """What a box holds. Boxes appear in this order, and each kind but LATENT at most once; 8 and 9 are of lossless files."""
 
     HEADER = 0
     LATENT = 1

@@ -1,13 +1,14 @@
-"""Lossless and near-lossless coding: pixels along a wavefront under the pixel model, or a stored PNG or WebP where that is smaller.
+"""Lossless and near-lossless coding: pixels along a wavefront under the pixel model; a stored PNG or WebP where it is smaller.
 
-A picture is cut into tiles, and tiles of one size are coded together, ``BATCH_PIXELS`` at a time, each batch as an ANS stream
-of its own. With an error of N allowed, values at a distance of 2N + 1 from a prediction are told apart, in the loop, so that every
-component of every pixel stays within N of the original.
+A picture, turned on its side if it is higher than wide, is cut into tiles, and tiles of one size are coded together,
+``BATCH_PIXELS`` at a time, each batch as an ANS stream of its own. With an error of N allowed, values at a distance of 2N + 1
+from a prediction are told apart, in the loop, so that every component of every pixel stays within N of the original.
 """
 
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -42,11 +43,14 @@ def _cuts(length: int, limit: int) -> list[tuple[int, int]]:
     """(begin, size) of the pieces, of which there are as few as the limit allows and no two differ by more than one."""
     count = -(-length // limit)
     ends = [length * i // count for i in range(count + 1)]
-    return [(begin, end - begin) for begin, end in zip(ends, ends[1:], strict=False)]
+    return [(begin, end - begin) for begin, end in pairwise(ends)]
 
 
 def batches(height: int, width: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """(tile height, tile width, corners): sizes by their first appearance, row by row, and the tiles of each in the same order."""
+    """(tile height, tile width, corners of tiles) of a picture no higher than wide, as its tiles then are, too.
+
+    Sizes come by their first appearance, row by row, and the tiles of each size in the same order.
+    """
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for top, rows in _cuts(height, TILE_HEIGHT):
         for left, columns in _cuts(width, TILE_WIDTH):
@@ -126,7 +130,7 @@ def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int],
 
 
 def encode_lossless(pixels: np.ndarray, max_error: int = 0) -> tuple[Box, float]:
-    """uint8 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its information in bits."""
+    """uint8 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its bits of information."""
     coded, ideal_bits = _encode_pixels(pixels, max_error)
     possible = pixels.size <= EXPANSION * len(coded)
     if possible and len(_webp(pixels, quick=True) or coded) > _WORTH_A_TRY * len(coded):
@@ -166,7 +170,9 @@ def _plane_order(channels: int) -> tuple[int, ...]:
 def _encode_pixels(pixels: np.ndarray, max_error: int) -> tuple[bytes, float]:
     model, payload, ideal_bits = pixel_model(), bytearray(), 0.0
     planes = pixels.transpose(2, 0, 1)[list(_plane_order(pixels.shape[2]))]
-    for height, width, corners in batches(*pixels.shape[:2]):
+    if planes.shape[1] > planes.shape[2]:
+        planes = planes.swapaxes(1, 2)
+    for height, width, corners in batches(*planes.shape[1:]):
         tiles = np.stack([planes[:, top : top + height, left : left + width] for top, left in corners], axis=1)
         coder = _encode_batch(model, tiles.astype(np.int32), max_error)
         stream = coder.finish()
@@ -179,9 +185,9 @@ def _decode_pixels(payload: bytes, height: int, width: int, channels: int, max_e
     if height * width * channels > EXPANSION * len(payload):
         raise FormatError(f"pixels box: {len(payload)} bytes cannot hold {width}x{height} pixels; the file is damaged")
     model, order = pixel_model(), _plane_order(channels)
-    planes = np.empty((channels, height, width), np.uint8)
+    planes = np.empty((channels, min(height, width), max(height, width)), np.uint8)
     position = 0
-    for rows, columns, corners in batches(height, width):
+    for rows, columns, corners in batches(*planes.shape[1:]):
         begin = position + _SIZE_BYTES
         position = begin + int.from_bytes(payload[position:begin], "little")
         if position > len(payload):
@@ -191,7 +197,7 @@ def _decode_pixels(payload: bytes, height: int, width: int, channels: int, max_e
             planes[list(order), top : top + rows, left : left + columns] = values[:, tile]
     if position != len(payload):
         raise FormatError("pixels box: bytes after the last stream; the file is damaged")
-    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    return np.ascontiguousarray(planes.transpose((2, 1, 0) if height > width else (1, 2, 0)))
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

@@ -1,7 +1,7 @@
 """The distribution of a pixel in lossless coding: a small integer network for each plane, then a mixture of two logistics.
 
 The network turns the features of ``wavefront.py`` into location and log2 scale of two logistic distributions and the share of the
-second. Its sums stay below 2^24 and so are exact in float32, in any order; the logistic function is a table of integers. The tables
+second. Its sums stay below 2^24 and so are exact in float32, in any order; the logistic function is a table of integers. Tables
 and weights are package data, fitted by ``scripts/fit_lossless.py``.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from flowcodec.runtime.container import MODEL_ID_BYTES
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.wavefront import FEATURE_BITS, FEATURE_MAX, PIXEL_BITS
+from flowcodec.runtime.wavefront import FEATURE_BITS, FEATURE_MAX, PIXEL_BITS, limited
 
 DATA = Path(__file__).with_name("pixel_model.npz")
 PLANE_ORDER = (1, 0, 2)
@@ -90,7 +90,7 @@ class Mixture:
     def centres(self) -> np.ndarray:
         """int32 (n,): the values that symbol 0 stands for."""
         mean = self.locations[0] + (((self.locations[1] - self.locations[0]) * self.shares) >> SHARE_BITS)
-        return np.clip((mean + (1 << (PIXEL_BITS - 1))) >> PIXEL_BITS, 0, 255)
+        return limited((mean + (1 << (PIXEL_BITS - 1))) >> PIXEL_BITS, 0, 255)
 
     @cached_property
     def low_bits(self) -> np.ndarray:
@@ -110,7 +110,7 @@ class Mixture:
         for location, scale in zip(self.locations, self.scales, strict=True):
             inverse = self.model.inverse_scales[scale].astype(np.int64)[:, None]
             places = ((edges - 2 * location[:, None]) * inverse) >> (_INVERSE_BITS + PIXEL_BITS + 1 - _TABLE_BITS)
-            masses.append(self.model.logistic[np.clip(places, -limit, limit) + limit].astype(np.int64))
+            masses.append(self.model.logistic[limited(places, -limit, limit) + limit].astype(np.int64))
         count = 2 * REACH + 1
         below = (masses[0] << SHARE_BITS) + (masses[1] - masses[0]) * self.shares[:, None]
         cumulative = np.empty((len(below), count + 1), np.int64)
@@ -154,16 +154,16 @@ class PixelModel:
         for number, (weights, biases, factors) in enumerate(self._layers[plane]):
             values = np.floor((weights @ values + biases) * factors)
             if number < LAYERS - 1:
-                values = np.clip(values, 0, FEATURE_MAX)
+                values = limited(values, 0, FEATURE_MAX)
         outputs = values.astype(np.int32)
         scale_shift = FRACTION_BITS - _SCALE_STEP_BITS
         scales = (outputs[1:4:2] + (SCALE_OFFSET << FRACTION_BITS) + (1 << (scale_shift - 1))) >> scale_shift
         share_index = (outputs[4] + (1 << (_SHARE_STEP_BITS - 1))) >> _SHARE_STEP_BITS
         span = 256 << PIXEL_BITS
         return Mixture(
-            locations=np.clip(prediction + outputs[0:4:2], -span, 2 * span),
-            scales=np.clip(scales, 0, _SCALE_COUNT - 1).astype(np.uint8),
-            shares=self._shares[np.clip(share_index, -_SHARE_LIMIT, _SHARE_LIMIT) + _SHARE_LIMIT],
+            locations=limited(prediction + outputs[0:4:2], -span, 2 * span),
+            scales=limited(scales, 0, _SCALE_COUNT - 1).astype(np.uint8),
+            shares=self._shares[limited(share_index, -_SHARE_LIMIT, _SHARE_LIMIT) + _SHARE_LIMIT],
             step=step,
             model=self,
         )

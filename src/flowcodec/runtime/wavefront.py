@@ -1,8 +1,8 @@
 """What the lossless coder sees of a pixel: neighbours already coded, and predictions by filters that learn as they go.
 
-A tile is coded plane by plane, each along a wavefront: at time t the pixels (r, t - 2r) of all rows r at once. A pixel so knows its
-neighbours to the west, north-west, north and north-east, and of earlier planes those on all sides. ``Sheared`` keeps a plane in
-the order of time, so that a neighbour of a whole front is a slice. Everything is integer arithmetic in 32 bits.
+A tile is coded plane by plane, each along a wavefront: at time t the pixels (r, t - 2r) of all rows r at once. A pixel so knows
+its neighbours to the west, north-west, north and north-east, and of earlier planes those on all sides. ``Sheared`` keeps a plane
+in the order of time, so that a neighbour of a whole front is a slice. Everything is integer arithmetic in 32 bits.
 
 Reference for the filters: normalised least mean squares, Haykin, Adaptive Filter Theory, 2002, ch. 6.
 """
@@ -34,6 +34,12 @@ _GAIN_BITS = 14
 _POWER_FLOOR = 512
 _RATES = (1, 4)
 _SPREAD_BITS = 2
+
+
+def limited(values: np.ndarray, low: int, high: int) -> np.ndarray:
+    """Clipped in place; np.clip spends more time on its arguments than on a front."""
+    np.maximum(values, low, out=values)
+    return np.minimum(values, high, out=values)
 
 
 class Sheared:
@@ -95,8 +101,8 @@ def front_rows(time: int, height: int, width: int) -> slice:
 class Filters:
     """Two normalised least-mean-squares filters of a plane, fast and slow; each row has weights of its own.
 
-    After each pixel w += e d / (|d|^2 + floor) / 2^rate, d the neighbours less their base; then a row's weights move a part of the
-    way to those of the row above.
+    After each pixel w += e d / (|d|^2 + floor) / 2^rate, d the neighbours less their base; then a row's weights move a part of
+    the way to those of the row above.
     """
 
     def __init__(self, tiles: int, height: int, start: np.ndarray) -> None:
@@ -120,7 +126,7 @@ class Filters:
         for weights, gain, rate in zip(self.weights, gains, _RATES, strict=True):
             part = weights[..., rows]
             part += (gain * taps) >> (rate + PIXEL_BITS)
-            np.clip(part, -_WEIGHT_MAX, _WEIGHT_MAX, out=part)
+            limited(part, -_WEIGHT_MAX, _WEIGHT_MAX)
             part[..., 1:] += (part[..., :-1] - part[..., 1:]) >> _SPREAD_BITS
 
 
@@ -144,14 +150,14 @@ class PlaneContext:
             taps += [value - middle for value in around]
         self.taps = np.stack(taps)
         self.base = base = base << PIXEL_BITS
-        self._predictions = np.clip(self.filters.predict(rows, self.taps) + base, 0, 255 << PIXEL_BITS)
+        self._predictions = limited(self.filters.predict(rows, self.taps) + base, 0, 255 << PIXEL_BITS)
         fast, slow = self._predictions
         prediction = (fast + slow) >> 1
         fine = [prediction - base, fast - slow]
         fine += [e.front(time, tap, rows) for e, taps_seen in zip(self.errors, ERROR_TAPS, strict=True) for tap in taps_seen]
         fine += [errors.front(time, tap, rows) for _, errors in self.references for tap in REFERENCE_ERROR_TAPS]
         features = np.concatenate([self.taps << FEATURE_BITS, np.stack(fine) >> (PIXEL_BITS - FEATURE_BITS)])
-        return np.clip(features, -FEATURE_MAX, FEATURE_MAX, out=features), prediction
+        return limited(features, -FEATURE_MAX, FEATURE_MAX), prediction
 
     def learn(self, time: int, rows: slice, values: np.ndarray) -> None:
         """Takes the values (tiles, rows) that the front turned out to have."""
