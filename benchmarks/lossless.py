@@ -1,9 +1,9 @@
 """Lossless size: bits per subpixel of FlowCodec, PNG, WebP and (if Pillow has a plug-in for it) JPEG XL on whole files.
 
-    python benchmarks/lossless.py FOLDER [--out results/lossless.json] [--check N]
+    python benchmarks/lossless.py FOLDER [--out results/lossless.json] [--check N] [--rival NAME ...]
 
-Every file counts whole, container and all. Goes on with what OUT holds of the same pixel model. The first N files of FlowCodec (all
-by default) are decoded and compared pixel by pixel. Times are of processor, all threads together.
+Every file counts whole, container and all. Goes on with what OUT holds of the same pixel model. The first N files of FlowCodec
+(all by default) are decoded and compared pixel by pixel. Times are of processor, all threads together.
 """
 
 import argparse
@@ -30,17 +30,15 @@ JPEG_XL: dict[str, Any] = {"format": "JXL", "lossless": True, "effort": 7}
 
 
 def rivals() -> dict[str, dict[str, Any]]:
-    """Name -> arguments of Pillow's save."""
+    """Name -> arguments of Pillow's save, of those that this machine has."""
     if importlib.util.find_spec("pillow_jxl") is None:
         return RIVALS
     importlib.import_module("pillow_jxl")
     return RIVALS | {"JPEG XL effort 7": JPEG_XL}
 
 
-def measure(path: Path, check: bool) -> dict[str, Any]:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    pixels = np.asarray(image)
+def ours(path: Path, check: bool) -> dict[str, Any]:
+    pixels = np.asarray(opened(path))
     begin = process_time()
     data = flowcodec.encode(pixels, lossless=True)
     row: dict[str, Any] = {
@@ -55,11 +53,18 @@ def measure(path: Path, check: bool) -> dict[str, Any]:
         if not np.array_equal(flowcodec.decode(data), pixels):
             raise SystemExit(f"{path}: other pixels came back")
         row |= {"decode_cpu_s": process_time() - begin, "exact": True}
-    for name, settings in rivals().items():
-        stream = io.BytesIO()
-        image.save(stream, **settings)
-        row["size_bytes"][name] = len(stream.getvalue())
     return row
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def size_bytes(path: Path, settings: dict[str, Any]) -> int:
+    stream = io.BytesIO()
+    opened(path).save(stream, **settings)
+    return len(stream.getvalue())
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -74,6 +79,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS / "lossless.json")
     parser.add_argument("--check", type=int, help="How many files to decode.")
+    parser.add_argument("--rival", action="append", choices=("none", *rivals()), help="Only this one; may be repeated.")
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.folder.iterdir() if path.suffix.lower() in (".png", ".webp"))
     model = pixel_model().id.hex()
@@ -81,9 +87,13 @@ def main() -> None:
     if arguments.out.exists() and (known := json.loads(arguments.out.read_text()))["pixel_model"] == model:
         rows = known["images"]
     for number, path in enumerate(paths):
-        if any(row["image"] == path.stem for row in rows):
-            continue
-        rows.append(measure(path, arguments.check is None or number < arguments.check))
+        row = next((row for row in rows if row["image"] == path.stem), None)
+        if row is None:
+            row = ours(path, arguments.check is None or number < arguments.check)
+            rows.append(row)
+        for name, settings in rivals().items():
+            if name not in row["size_bytes"] and name in (arguments.rival or rivals()):
+                row["size_bytes"][name] = size_bytes(path, settings)
         document = {
             "environment": environment(),
             "pixel_model": model,

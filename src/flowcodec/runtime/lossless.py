@@ -130,7 +130,7 @@ def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int],
 
 
 def encode_lossless(pixels: np.ndarray, max_error: int = 0) -> tuple[Box, float]:
-    """uint8 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its bits of information."""
+    """uint8 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its bits."""
     coded, ideal_bits = _encode_pixels(pixels, max_error)
     possible = pixels.size <= EXPANSION * len(coded)
     if possible and len(_webp(pixels, quick=True) or coded) > _WORTH_A_TRY * len(coded):
