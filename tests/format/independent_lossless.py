@@ -166,7 +166,7 @@ def read_pixels(payload: bytes, header: Header, model: PixelModel) -> Array:
         for left, columns in cuts(width, 1024):
             sizes.setdefault((rows, columns), []).append((top, left))
     for (rows, columns), places in sizes.items():
-        count = max((1 << 20) // (rows * columns), 1)
+        count = max((1 << 19) // (rows * columns), 1)
         for batch in (places[i : i + count] for i in range(0, len(places), count)):
             size = int.from_bytes(payload[at : at + 4], "little")
             require(at + 4 + size <= len(payload), "a stream is cut")

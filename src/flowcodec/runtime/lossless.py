@@ -20,7 +20,7 @@ from flowcodec.runtime.pixel_model import PLANE_ORDER, REACH, Mixture, PixelMode
 from flowcodec.runtime.wavefront import PlaneContext, Sheared, front_count, front_rows
 
 TILE_HEIGHT, TILE_WIDTH = 512, 1024
-BATCH_PIXELS = 1 << 20
+BATCH_PIXELS = 1 << 19
 EXPANSION = 128
 """A payload of PIXELS holds at most this many values a byte."""
 _PNG, _WEBP = 1, 2
