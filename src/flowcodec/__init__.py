@@ -26,17 +26,22 @@ def encode(
     bpp: float | None = None,
     psnr: float | None = None,
     roi: Any = None,
+    lossless: bool = False,
+    max_error: int | None = None,
 ) -> bytes:
     """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
 
-    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB). ``roi``: a mask,
+    Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
+    or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong. ``roi``: a mask,
     uint8 (H, W), of what matters (255) and what does not (0), which moves bits from the one to the other.
     Raises FlowCodecError.
     """
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
-    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr, roi)
+    settings = EncodeSettings(
+        quality, step, channel, model, threads, seed, verify, size, bpp, psnr, roi=roi, lossless=lossless, max_error=max_error
+    )
     return encode_picture(to_picture(image), settings)
 
 

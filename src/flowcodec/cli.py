@@ -109,6 +109,10 @@ def encode(
     size: Annotated[int | None, typer.Option("--size", metavar="BYTES", min=1, help="Size, never exceeded.")] = None,
     bpp: Annotated[float | None, typer.Option("--bpp", min=0, help="The same in bits per pixel.")] = None,
     psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Every pixel exactly.")] = False,
+    max_error: Annotated[
+        int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
+    ] = None,
     channel: Annotated[
         Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
     ] = "round",
@@ -122,8 +126,9 @@ def encode(
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
-    if sum(value is not None for value in (quality, step, size, bpp, psnr)) > 1:
-        raise typer.BadParameter("give only one of these", param_hint="--quality / --step / --size / --bpp / --psnr")
+    if sum(value is not None for value in (quality, step, size, bpp, psnr, lossless or None, max_error)) > 1:
+        hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error"
+        raise typer.BadParameter("give only one of these", param_hint=hint)
     from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
@@ -141,6 +146,8 @@ def encode(
         bpp=bpp,
         psnr=psnr,
         roi=None if roi is None else read_mask(roi),
+        lossless=lossless,
+        max_error=max_error,
     )
 
     def work(job: Job) -> str:

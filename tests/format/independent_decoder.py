@@ -18,6 +18,7 @@ from PIL import Image
 Array = np.ndarray
 Header = namedtuple("Header", "height width mode step seed model")
 HEADER, LATENT, ALPHA = 0, 1, 2
+LOSSLESS = (8, 9)
 
 
 class Rejected(ValueError):
@@ -56,7 +57,7 @@ def read_boxes(data: bytes, front: bool = False) -> list[tuple[int, bytes]]:
     require(at == len(data), "bytes after the last box")
     kinds = [kind for kind, _ in boxes]
     require(kinds[:1] == [HEADER] and kinds == sorted(kinds), "boxes out of order")
-    require(all(kind <= ALPHA or kind >= 128 for kind in kinds), "critical kind that is not known")
+    require(all(kind <= ALPHA or kind in LOSSLESS or kind >= 128 for kind in kinds), "critical kind that is not known")
     require(all(kind in (LATENT, *range(132, 256)) or kinds.count(kind) == 1 for kind in kinds), "box twice")
     return boxes
 
@@ -68,7 +69,8 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode & 3 <= 1 and mode < 8 and step <= 1408, "reserved mode, or step index out of range")
+    require(mode & 3 <= 1 and mode < 16 and step <= 1408, "reserved mode, or step index out of range")
+    require(mode < 8 or (mode & 3 == 0 and step <= 127 and seed == 0), "reserved values in a lossless file")
     require(len(data) == end + 8, "header too short or too long")
     return Header(height, width, mode, step, seed, data[end:])
 
@@ -330,10 +332,17 @@ def to_pixels(header: Header, planes: Array) -> Array:
 
 
 # --- 4.3, 6.4, 11.1: a file
-def decode(data: bytes, model_path: str | Path, reduced: int = 0) -> Array:
+def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced: int = 0) -> Array:
     """uint8 (height, width) for grey, else (height, width, channels); alpha is the last channel. ``reduced``: K of section 11."""
     boxes = read_boxes(data, front=reduced > 0)
-    header, model = read_header(boxes[0][1]), Model(model_path)
+    header = read_header(boxes[0][1])
+    if header.mode & 8:
+        from .independent_lossless import decode_lossless
+
+        values = decode_lossless(boxes, header, pixel_model_path)
+        return with_alpha(values[..., 0] if values.shape[-1] == 1 else values, boxes, header)
+    model = Model(model_path)
+    require(all(kind not in LOSSLESS for kind, _ in boxes), "pixels in a lossy file")
     require(header.model == model.hash, "coded with another model")
     levels, step = (max(header.height, header.width) - 1).bit_length(), step_of(header.step)
     sizes = [(-(-header.height >> level), -(-header.width >> level)) for level in range(levels)]
@@ -359,7 +368,10 @@ def decode(data: bytes, model_path: str | Path, reduced: int = 0) -> Array:
         seen = np.concatenate([seen[c : c + 1, i::2, j::2] for c in range(6) for i in (0, 1) for j in (0, 1)])
         correction = model.run("restoration", seen, condition(header, 0, seen.shape))[0][0]
         planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]
-    pixels = to_pixels(header, planes)
+    return with_alpha(to_pixels(header, planes), boxes, header)
+
+
+def with_alpha(pixels: Array, boxes: list[tuple[int, bytes]], header: Header) -> Array:
     for payload in (payload for kind, payload in boxes if kind == ALPHA):
         pixels = np.dstack([pixels, read_alpha(header, payload)])
     return pixels

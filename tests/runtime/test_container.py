@@ -252,7 +252,7 @@ def header_payload(
         (header_payload(rest=bytes(9)), FormatError),
         (header_payload(rest=bytes(7)), FormatError),
         (b"", FormatError),
-        *((header_payload(mode=4 | 1 << bit), UnsupportedVersion) for bit in range(3, 8)),
+        *((header_payload(mode=4 | 1 << bit), UnsupportedVersion) for bit in range(4, 8)),
         (header_payload(mode=2), UnsupportedVersion),
         (header_payload(mode=3), UnsupportedVersion),
         (header_payload(width=leb128(MAX_SIDE + 1)), LimitError),

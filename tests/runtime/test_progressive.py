@@ -167,3 +167,12 @@ def test_what_a_cut_file_says_about_itself(photograph: np.ndarray) -> None:
     assert "expected" in cut["ends_early"]
     with pytest.raises(TruncatedFile):
         flowcodec.info(data[:-9])
+
+
+def test_a_lossless_file_is_decoded_whole_or_not_at_all(photograph: np.ndarray) -> None:
+    data = flowcodec.encode(photograph[:24, :30], lossless=True)
+    assert np.array_equal(flowcodec.decode(data, partial=True), photograph[:24, :30])
+    with pytest.raises(InputError, match="no smaller pictures"):
+        flowcodec.decode(data, levels=1)
+    with pytest.raises(FormatError, match="in part"):
+        flowcodec.decode(data[:-3], partial=True)

@@ -25,6 +25,8 @@ MAX_SIDE = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BOXES = 255
 MODEL_ID_BYTES = 8
+MAX_ERROR = 127
+"""The largest error of a component that a near-lossless file may allow."""
 CHANNELS = ("round", "dither")
 """Names of the noise channels; a place is the channel's id in a file. 2 (trellis) and 3 (gaussian) are reserved."""
 FIRST_ANCILLARY = 128
@@ -34,15 +36,17 @@ _LAST_KIND = 255
 _UINT32_MAX = (1 << 32) - 1
 _VARINT_BYTES = 5
 _CRC_BYTES = 4
-_CHANNEL_MASK, _COLOUR_BIT, _RESERVED_BITS = 0b11, 0b100, 0b11111000
+_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _RESERVED_BITS = 0b11, 0b100, 0b1000, 0b11110000
 
 
 class BoxKind(IntEnum):
-    """What a box holds. Boxes appear in this order, and each kind but LATENT at most once."""
+    """What a box holds. Boxes appear in this order, and each kind but LATENT at most once; 8 and 9 are of lossless files."""
 
     HEADER = 0
     LATENT = 1
     ALPHA = 2
+    PIXELS = 8
+    STORED = 9
     ICC = 128
     EXIF = 129
     XMP = 130
@@ -66,6 +70,7 @@ class Header:
     channel: str  # one of CHANNELS
     seed: int  # of the shared dither, 0 ... 2^32 - 1
     model_id: bytes  # the first MODEL_ID_BYTES bytes of the model's SHA-256
+    lossless: bool = False  # lossless or near-lossless: step_index is then the largest error of a component
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1:
@@ -76,6 +81,8 @@ class Header:
             raise InputError(f"channels: expected 1 or 3, found {self.channels}")
         if not 0 <= self.step_index < STEP_COUNT:
             raise InputError(f"step index: expected 0 to {STEP_COUNT - 1}, found {self.step_index}")
+        if self.lossless and (self.step_index > MAX_ERROR or self.channel != CHANNELS[0] or self.seed):
+            raise InputError(f"lossless mode: expected an error of at most {MAX_ERROR}, channel {CHANNELS[0]} and no seed")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected {' or '.join(CHANNELS)}, found {self.channel!r}")
         if not 0 <= self.seed <= _UINT32_MAX:
@@ -155,6 +162,7 @@ def _kind_name(kind: int) -> str:
 
 def _header_payload(header: Header) -> bytes:
     mode = CHANNELS.index(header.channel) | (_COLOUR_BIT if header.channels == 3 else 0)
+    mode |= _LOSSLESS_BIT if header.lossless else 0
     size = _varint(header.width) + _varint(header.height)
     return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + _varint(header.seed) + header.model_id
 
@@ -169,7 +177,8 @@ def _parse_header(payload: memoryview) -> Header:
     if mode & _RESERVED_BITS or channel_id >= len(CHANNELS):
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
     try:
-        return Header(width, height, 3 if mode & _COLOUR_BIT else 1, step_index, CHANNELS[channel_id], seed, model_id)
+        channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
+        return Header(width, height, channels, step_index, CHANNELS[channel_id], seed, model_id, lossless)
     except InputError as error:
         raise FormatError(f"header: {error}") from error
 

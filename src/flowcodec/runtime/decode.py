@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from flowcodec.errors import WrongModel
+from flowcodec.errors import FormatError, WrongModel
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import decode_alpha
 from flowcodec.runtime.bundle import Model, find_model
@@ -15,6 +15,7 @@ from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
 from flowcodec.runtime.latent import LatentDecoder
+from flowcodec.runtime.lossless import decode_lossless
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.restore import restore
 
@@ -57,13 +58,17 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
     """
     file = container.read(data)
     header = file.header
+    if header.lossless:
+        return with_companions(decode_lossless(file), file)
+    if any(box.kind in (BoxKind.PIXELS, BoxKind.STORED) for box in file.boxes):
+        raise FormatError("expected latents only in a lossy file, found pixels; the file is damaged")
     model = model_of(header, model)
     pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
     return with_companions(pixels, file)
 
 
 def with_companions(pixels: np.ndarray, file: File) -> Picture:
-    """uint8 (H, W, C) and what the boxes behind the latents hold. Raises FormatError."""
+    """uint8 (H, W, C) and what the boxes behind the pixels hold. Raises FormatError."""
     alpha = file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,

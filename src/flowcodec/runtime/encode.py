@@ -12,7 +12,7 @@ from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
-from flowcodec.runtime.container import CHANNELS, Box, BoxKind, Header
+from flowcodec.runtime.container import CHANNELS, MAX_ERROR, Box, BoxKind, Header
 from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.decode import decode_picture, make_runner
@@ -21,6 +21,7 @@ from flowcodec.runtime.forecast import Forecast
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
+from flowcodec.runtime.lossless import encode_lossless, model_id_of
 from flowcodec.runtime.prior import PLANES, Walk
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.rate import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, find_step
@@ -59,6 +60,10 @@ class EncodeSettings:
     """PSNR over RGB in dB, instead of a quality: met within 0.05 dB."""
     roi: np.ndarray | None = field(default=None, compare=False)
     """uint8 (H, W): a mask of what matters, 255 all, 0 least; bits are dearer where it is not white."""
+    lossless: bool = False
+    """Every pixel exactly; the quality has then no meaning, nor have step, channel and model."""
+    max_error: int | None = None
+    """The same, but every component of every pixel may be wrong by as much as this (grey levels)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -72,13 +77,26 @@ class EncodeSettings:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads: expected at least 1, found {self.threads}")
-        targets = [name for name in ("step", "size", "bpp", "psnr") if getattr(self, name) is not None]
+        if self.max_error is not None and not 0 <= self.max_error <= MAX_ERROR:
+            raise InputError(f"max_error: expected 0 to {MAX_ERROR}, found {self.max_error}")
+        if self.lossless and self.max_error:
+            raise InputError(f"max_error: expected 0 in lossless mode, found {self.max_error}")
+        targets = [name for name in ("step", "size", "bpp", "psnr", "max_error") if getattr(self, name) is not None]
+        targets += ["lossless"] if self.lossless and self.max_error is None else []
         if len(targets) > 1:
-            raise InputError(f"expected one of step, size, bpp and psnr, found {' and '.join(targets)}")
-        if self.roi is not None and self.channel != "round":
-            raise InputError(f"roi: expected the channel round, found {self.channel}, whose error must not depend on the place")
-        if targets and not getattr(self, targets[0]) > 0:
+            raise InputError(f"expected one of step, size, bpp, psnr, lossless and max_error, found {' and '.join(targets)}")
+        if self.roi is not None and (self.exact or self.channel != "round"):
+            found = "a bound on every pixel" if self.exact else f"{self.channel}, whose error must not depend on the place"
+            raise InputError(f"roi: expected the channel round, found {found}")
+        if self.exact and self.channel != CHANNELS[0]:
+            raise InputError(f"channel: a lossless or near-lossless file has none, found {self.channel!r}")
+        if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether the file has a bound on every pixel's error, zero included."""
+        return self.lossless or self.max_error is not None
 
     @property
     def step_index(self) -> int:
@@ -124,7 +142,9 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
     if settings.roi is not None:
         check_mask(settings.roi, picture.height, picture.width)
-    if settings.psnr is not None:
+    if settings.exact:
+        encoded = _encode_exact(picture, settings.max_error or 0)
+    elif settings.psnr is not None:
         encoded = _encode_to_psnr(picture, settings, settings.psnr)
     elif settings.size is not None or settings.bpp is not None:
         pixels = picture.pixels.shape[0] * picture.pixels.shape[1]
@@ -171,6 +191,14 @@ def _encode_at(
     boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
     pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
     return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
+
+
+def _encode_exact(picture: Picture, max_error: int) -> Encoded:
+    height, width, channels = picture.pixels.shape
+    box, ideal_bits = encode_lossless(picture.pixels, max_error)
+    header = Header(width, height, channels, max_error, CHANNELS[0], 0, model_id_of(box), lossless=True)
+    boxes = sorted([box, *_companions(picture)], key=lambda each: each.kind)
+    return Encoded(container.write(header, boxes), ideal_bits)
 
 
 def _encode_to_size(picture: Picture, settings: EncodeSettings, size: int) -> Encoded:
@@ -227,9 +255,13 @@ def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:
 
 def _verify(data: bytes, picture: Picture, settings: EncodeSettings) -> None:
     """Decodes with other thread counts and optimisation than the encoder used; all must give one picture."""
-    model = load_model(settings.model)
+    model = None if settings.exact else load_model(settings.model)
     first = decode_picture(data, settings.threads, model=model)
     second = decode_picture(data, 1, model=model, optimise=False)
+    if settings.exact:
+        error = np.abs(first.pixels.astype(np.int16) - picture.pixels).max()
+        if error > (settings.max_error or 0):
+            raise FlowCodecError(f"verification failed: an error of {error}; nothing was written, please report this")
     if first.alpha is None or picture.alpha is None:
         same_alpha = first.alpha is picture.alpha
     else:

@@ -15,7 +15,7 @@ from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Channel, make_channel
 from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Header
-from flowcodec.runtime.decode import make_runner, model_of, with_companions
+from flowcodec.runtime.decode import decode_picture, make_runner, model_of, with_companions
 from flowcodec.runtime.flow import level_count, level_shapes
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.latent import LatentDecoder, box_ends
@@ -82,6 +82,8 @@ def decode_prefix(
     """
 
     def needed(header: Header) -> int:
+        if header.lossless and levels:
+            raise InputError("levels: a lossless or near-lossless file has no smaller pictures; decode it whole")
         most = level_count(header.height, header.width)
         if not 0 <= levels <= most:
             size = f"{header.width}x{header.height}"
@@ -90,6 +92,10 @@ def decode_prefix(
 
     file, broken = container.read_prefix(data, needed if levels else None)
     header = file.header
+    if header.lossless:
+        if broken is not None:
+            raise type(broken)(f"{broken}; a lossless or near-lossless file cannot be decoded in part") from broken
+        return decode_picture(data, threads)
     enough = needed(header)
     if broken is not None and (not file.latents or not partial):
         whole = f"{len(file.latents)} of the {enough} latent boxes it takes are whole"
