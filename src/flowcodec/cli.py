@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from flowcodec import bounds_cli
 from flowcodec.errors import InputError
 from flowcodec.text import facts_of, lines, number, one_line
 
@@ -115,6 +116,10 @@ def encode(
     model: ModelName = "default",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
+    ] = False,
+    cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
@@ -132,6 +137,8 @@ def encode(
         model=model,
         threads=threads,
         seed=seed,
+        certificate=certificate,
+        cap_bpp=cap,
         verify=verify,
         size=size,
         bpp=bpp,
@@ -353,6 +360,9 @@ def benchmark(
         typer.echo("BD-rate of FlowCodec in percent, image by image (negative: fewer bits at the same PSNR), against")
         typer.echo("\n".join(lines(against)))
     typer.echo(f"results in {out}")
+
+
+app.add_typer(bounds_cli.app, name="bounds")
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------

@@ -106,8 +106,8 @@ def _scaled(values: Sequence[float] | np.ndarray, limits: Range, delta: float, p
         raise InputError(f"population: expected at least the {len(x)} values drawn from it, found {population}")
     if not np.isfinite(x).all() or x.min() < limits.low or x.max() > limits.high:
         raise InputError(
-            f"{limits.what}: expected values of {limits.low:g} to {limits.high:g}, found {x.min():g} to {x.max():g}; a bound would"
-            " be unsound: encode with a cap (encode --cap), or name a range that holds"
+            f"{limits.what}: expected values of {limits.low:g} to {limits.high:g}, found {x.min():g} to {x.max():g}; a bound"
+            " would be unsound: encode with a cap (encode --cap), or name a range that holds"
         )
     return (x - limits.low) / (limits.high - limits.low)
 

@@ -138,7 +138,7 @@ class _Cursor:
         return value
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Shortest unsigned LEB128: seven bits a byte, low ones first, the top bit set in all bytes but the last."""
     encoded = bytearray()
     while value >= 0x80:
@@ -148,14 +148,23 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+def parse_varint(payload: bytes, name: str) -> int:
+    """The varint that fills a payload. Raises FormatError."""
+    cursor = _Cursor(payload, name)
+    value = cursor.varint()
+    if cursor.remaining:
+        raise FormatError(f"{name}: expected {cursor.position} bytes, found {len(payload)}")
+    return value
+
+
 def _kind_name(kind: int) -> str:
     return BoxKind(kind).name if kind in _KNOWN_KINDS else f"kind {kind}"
 
 
 def _header_payload(header: Header) -> bytes:
     mode = CHANNELS.index(header.channel) | (_COLOUR_BIT if header.channels == 3 else 0)
-    size = _varint(header.width) + _varint(header.height)
-    return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + _varint(header.seed) + header.model_id
+    size = varint(header.width) + varint(header.height)
+    return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
 
 
 def _parse_header(payload: memoryview) -> Header:
@@ -223,7 +232,7 @@ def write(header: Header, boxes: Sequence[Box]) -> bytes:
     for box in boxes:
         if len(box.payload) > _UINT32_MAX:
             raise LimitError(f"expected a {_kind_name(box.kind)} box below 2^32 bytes, found {len(box.payload)}")
-        frame = bytes([box.kind]) + _varint(len(box.payload)) + box.payload
+        frame = bytes([box.kind]) + varint(len(box.payload)) + box.payload
         crc = zlib.crc32(frame, crc)
         data += frame + crc.to_bytes(_CRC_BYTES, "little")
     return bytes(data)

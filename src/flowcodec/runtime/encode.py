@@ -9,6 +9,7 @@ from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
+from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
 from flowcodec.runtime.container import CHANNELS, Box, BoxKind, Header
@@ -52,6 +53,10 @@ class EncodeSettings:
     """The same in bits per pixel."""
     psnr: float | None = None
     """PSNR over RGB in dB, instead of a quality: met within 0.05 dB."""
+    certificate: bool = False
+    """Store a bound on the size that a decoder can check, see ``certificate.py``."""
+    cap_bpp: float | None = None
+    """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -61,6 +66,8 @@ class EncodeSettings:
             raise InputError(f"step: expected {low:g} to {high:g}, found {self.step}")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected one of {', '.join(CHANNELS)}, found {self.channel!r}")
+        if self.cap_bpp is not None and not self.cap_bpp > 0:
+            raise InputError(f"cap: expected a positive number of bits per pixel, found {self.cap_bpp}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
@@ -119,6 +126,10 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         encoded = _encode_to_size(picture, settings, size)
     else:
         encoded = _encode_at(picture, settings, settings.step_index)
+    if settings.cap_bpp is not None:
+        most = int(settings.cap_bpp * picture.pixels.shape[0] * picture.pixels.shape[1] / 8)
+        if len(encoded.data) > most:
+            encoded = _encode_to_size(picture, settings, most)
     if settings.verify:
         _verify(encoded.data, picture, settings)
     return encoded
@@ -146,6 +157,8 @@ def _encode_at(picture: Picture, settings: EncodeSettings, index: int, reconstru
     for kind, payload in ((BoxKind.ICC, picture.icc), (BoxKind.EXIF, picture.exif), (BoxKind.XMP, picture.xmp)):
         if payload:
             boxes.append(Box(kind, payload))
+    if settings.certificate:
+        boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))
     pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
     return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
 

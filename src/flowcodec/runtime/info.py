@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from flowcodec.runtime import container
+from flowcodec.runtime.certificate import read_certificate
 from flowcodec.runtime.container import BoxKind
 from flowcodec.runtime.step import log2_step
 
@@ -14,6 +15,7 @@ def describe(data: bytes) -> dict[str, Any]:
     """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError."""
     file = container.read(data)
     header = file.header
+    certificate = read_certificate(file, len(data))
     step = 2.0 ** log2_step(header.step_index)
     sigma = step / math.sqrt(12)
     return {
@@ -29,6 +31,9 @@ def describe(data: bytes) -> dict[str, Any]:
         "channel": header.channel,
         "seed": header.seed,
         "model": header.model_id.hex(),
+        "certificate": None
+        if certificate is None
+        else {"bytes": certificate.bytes, "ideal_bytes": certificate.ideal_bytes, "holds": certificate.holds},
         "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
         "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
     }

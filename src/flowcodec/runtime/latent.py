@@ -107,6 +107,8 @@ class LatentDecoder(_Latent):
         if len(boxes) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
         self._coders = [SymbolDecoder(model.tables, payload) for payload in boxes]
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols in the boxes read to their end."""
 
     def coarsest(self, step: int) -> np.ndarray:
         values = np.zeros(PLANES, np.int64)
@@ -119,7 +121,8 @@ class LatentDecoder(_Latent):
 
     def level_done(self, level: int) -> None:
         if level in self._ends:
-            self._coders.pop(0).finish()
+            self._coders[0].finish()
+            self.ideal_bits += self._coders.pop(0).ideal_bits
 
     def _read(self, tables: np.ndarray) -> np.ndarray:
         return self._coders[0].pop(tables)
