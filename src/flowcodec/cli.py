@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -15,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from flowcodec import bounds_cli
 from flowcodec.errors import InputError
+from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
@@ -366,17 +365,6 @@ app.add_typer(bounds_cli.app, name="bounds")
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Imports of an optional part of the package."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "flowcodec":
-            raise
-        raise InputError(f"this command needs {error.name}: pip install 'flowcodec[{name}]'") from error
 
 
 def _terminate(*_: Any) -> NoReturn:
