@@ -110,7 +110,8 @@ def encode(
     bpp: Annotated[float | None, typer.Option("--bpp", min=0, help="The same in bits per pixel.")] = None,
     psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
     channel: Annotated[
-        Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
+        Literal["round", "dither", "gaussian"],
+        typer.Option(help="How noise is simulated: smallest files, exact bits, or exact Gaussian noise (slow, small pictures)."),
     ] = "round",
     model: ModelName = "default",
     threads: Threads = None,

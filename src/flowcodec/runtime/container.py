@@ -24,8 +24,9 @@ MAX_SIDE = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BOXES = 255
 MODEL_ID_BYTES = 8
-CHANNELS = ("round", "dither")
-"""Names of the noise channels; a place is the channel's id in a file. 2 (trellis) and 3 (gaussian) are reserved."""
+CHANNEL_IDS = {"round": 0, "dither": 1, "gaussian": 3}
+"""The noise channels and their ids in a file; 2 (trellis) is reserved."""
+CHANNELS = tuple(CHANNEL_IDS)
 FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 
@@ -162,7 +163,7 @@ def _kind_name(kind: int) -> str:
 
 
 def _header_payload(header: Header) -> bytes:
-    mode = CHANNELS.index(header.channel) | (_COLOUR_BIT if header.channels == 3 else 0)
+    mode = CHANNEL_IDS[header.channel] | (_COLOUR_BIT if header.channels == 3 else 0)
     size = varint(header.width) + varint(header.height)
     return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
 
@@ -173,11 +174,11 @@ def _parse_header(payload: memoryview) -> Header:
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
     if cursor.remaining:
         raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
-    channel_id = mode & _CHANNEL_MASK
-    if mode & _RESERVED_BITS or channel_id >= len(CHANNELS):
+    channel = next((name for name, number in CHANNEL_IDS.items() if number == mode & _CHANNEL_MASK), None)
+    if mode & _RESERVED_BITS or channel is None:
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
     try:
-        return Header(width, height, 3 if mode & _COLOUR_BIT else 1, step_index, CHANNELS[channel_id], seed, model_id)
+        return Header(width, height, 3 if mode & _COLOUR_BIT else 1, step_index, channel, seed, model_id)
     except InputError as error:
         raise FormatError(f"header: {error}") from error
 

@@ -145,7 +145,7 @@ def _encode_at(picture: Picture, settings: EncodeSettings, index: int, reconstru
         channels=channels,
         step_index=index,
         channel=settings.channel,
-        seed=settings.seed if settings.channel == "dither" else 0,
+        seed=settings.seed if settings.channel != "round" else 0,
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, index)
