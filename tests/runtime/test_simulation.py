@@ -35,7 +35,7 @@ def test_constants_are_the_same_on_every_machine() -> None:
 def test_constants_are_what_they_stand_for() -> None:
     scales = 2.0 ** (np.arange(128) / 8 - 2.75)
     expected = 1024 * np.sqrt(np.array(simulation.SQUARED_RATIOS) / 16 * scales[:, None] ** 2 + 1 / 12)
-    assert np.abs(simulation.deviations() / expected - 1).max() < 2e-3
+    assert (np.abs(simulation.deviations() - expected) < 1.5 + 1e-4 * expected).all()
     assert sum(simulation.WEIGHTS) == 1024
     tables = simulation.index_tables()
     sums = np.add.reduceat(tables.frequencies.astype(np.int64), tables.starts[:-1])
@@ -58,8 +58,8 @@ def test_candidates_have_the_law_that_the_encoder_believes(scale: int) -> None:
 
 @pytest.mark.parametrize("scale", [10, 24, 40, 70])
 def test_samples_are_exact_and_bits_lie_between(scale: int) -> None:
-    """y - z is N(0, 1/12) whatever z (Kolmogorov-Smirnov at 0.1 %), bits a block are over the KL and under KL + log2(KL + 2) + 2."""
-    n, rng = 3000, np.random.default_rng(scale)
+    """y - z is N(0, 1/12) whatever z (Kolmogorov-Smirnov at 0.1 %), bits over the KL and under KL + log2(KL + 2) + 2."""
+    n, rng = 2000, np.random.default_rng(scale)
     z = rng.normal(0, 64 * 2.0 ** (scale / 8 - 2.75), n)
     scales = np.full(n, scale, np.uint8)
     channel = GaussianSimulation(seed=9)
@@ -111,7 +111,7 @@ def test_encoder_and_decoder_agree_on_mixed_scales() -> None:
 
 
 def test_conditional_means_are_better_than_samples() -> None:
-    n, scale = 3000, 16
+    n, scale = 1500, 8
     z = np.random.default_rng(3).normal(0, 64 * 2.0 ** (scale / 8 - 2.75), n)
     scales, channel = np.full(n, scale, np.uint8), GaussianSimulation(seed=2)
     symbols = channel.quantise(z, 0, scales, (0, 0))
