@@ -39,6 +39,8 @@ _EDGE_BITS, _PART_BITS, _SD_BITS = 12, 16, 4
 _END = 6 << _EDGE_BITS
 _BLOCK_COST = 11 * 16
 _BLOCK_SIZE = 16
+_EXTRA_COST = 12
+"""By how much, in 1/16 bit, the largest log-ratio of a coefficient exceeds its KL: about half a nat."""
 _INDEX_TABLES, _INDEX_REACH, _INDEX_TOP_BITS = 24, 255, 3
 _SHRINK_REACH = 16 << FRACTION_BITS
 _SPAN = 1 << 17
@@ -164,7 +166,7 @@ class _Blocks:
         bits = nominal_bits()[self.scales]
         self.ends: list[int] = []
         begin, cost = 0, 0
-        for place, price in enumerate((bits + 8).tolist()):
+        for place, price in enumerate((bits + _EXTRA_COST).tolist()):
             if place > begin and (cost + price > _BLOCK_COST or place - begin == _BLOCK_SIZE):
                 self.ends.append(place)
                 begin, cost = place, 0
