@@ -2,9 +2,9 @@
 
     python benchmarks/bounds.py TRAIN KODAK [--weights FILE] [--only SECTION ...] [--share 1.0] [--out results/bounds.json]
 
-TRAIN is a folder of training photographs, whose held-out part certifies; KODAK that of the test pictures, which are only measured.
+TRAIN is a folder of training photographs, whose held-out part certifies; KODAK that of the test pictures, only measured.
 Sections: confidence, divergence, sources, channel, certificates, rates; those after ``--only`` are measured and replace what the
-result file holds of them. Each is one to four minutes of an idle core; ``--share 0.2`` does a fifth of the seeds, crops and files.
+result file holds of them. Each is minutes of an idle core; ``--share 0.2`` does a fifth of the seeds, crops and files.
 """
 
 import argparse
