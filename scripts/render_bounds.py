@@ -8,7 +8,7 @@ A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,23 @@ def confidence(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def channel(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
-        [f"{r['scale_steps']:.2f}", r["blocks"], f"{r['kl_bits']:.2f}", f"{r['bits']:.2f}", f"{r['bound_bits']:.2f}"]
-        + [f"{r['mean_error']:+.3f}", f"{r['variance']:.3f}", f"{r['ks_sqrt_n']:.2f}", r["inexact"]]
+        [
+            *(f"{r['scale_steps']:.2f}", r["blocks"], f"{r['kl_bits']:.2f}", f"{r['bits']:.2f}", f"{r['bound_bits']:.2f}"),
+            *(f"{r['mean_error']:+.3f}", f"{r['variance']:.3f}", f"{r['ks_sqrt_n']:.2f}", r["inexact"]),
+        ]
         for r in rows
     ]
-    headings = ["scale, steps", "blocks", "KL a block", "bits", "bound", "mean of y − z", "variance", "KS √n", "inexact"]
+    headings = ["scale, steps", "blocks", "KL a block", "bits", "bound", "mean of y - z", "variance", "KS √n", "inexact"]
     return table(headings, cells)
 
 
 def sources(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
-        [r["source"], f"{r['distortion']:.3f}", f"{r['lower_bits']:.4f}", f"{r['rate_bits']:.4f}"]
-        + [f"{r['upper_bits']:.4f}" if "upper_bits" in r else "", f"{r['upper_excess']:.2%}" if "upper_excess" in r else ""]
-        + [f"{r['held']} of {r['seeds']}"]
+        [
+            *(r["source"], f"{r['distortion']:.3f}", f"{r['lower_bits']:.4f}", f"{r['rate_bits']:.4f}"),
+            *((f"{r['upper_bits']:.4f}", f"{r['upper_excess']:.2%}") if "upper_bits" in r else ("", "")),
+            f"{r['held']} of {r['seeds']}",
+        ]
         for r in rows
     ]
     headings = ["source", "distortion", "lower", "R(D), bits", "upper", "worst excess of upper", "lower ≤ R ≤ upper"]
@@ -92,20 +96,20 @@ def draw(measured: Mapping[str, Any], sandwich: Sequence[Mapping[str, Any]] | No
         ("gaussian", "gaussian, files"),
     ):
         rows = [row for row in measured["files"] if row["name"] == name]
-        style = {"linestyle": "--", "color": "black"} if name == "kl" else {"marker": "o", "markersize": 3}
+        style: dict[str, Any] = {"linestyle": "--", "color": "black"} if name == "kl" else {"marker": "o", "markersize": 3}
         left.plot([r["bpp"] for r in rows], [r["psnr_db"] for r in rows], label=label, **style)
     rows = measured["certified"]
     for key, label in (("upper_bpp", "R* at most, held-out crops"), ("certified_bpp", "I at most, held-out crops")):
         values = [row[key]["betting" if key == "upper_bpp" else "kl"] for row in rows]
         left.plot(values, [row["psnr_db"] for row in rows], "^" if key == "upper_bpp" else "v", label=label)
-    left.set(xlabel="bits per pixel", ylabel="PSNR, dB", title="64×64 crops")
+    left.set(xlabel="bits per pixel", ylabel="PSNR, dB", title="64x64 crops")
     if sandwich:
         for index, name in enumerate(("iid", "AR(1) field")):
             points = [row for row in sandwich if row["source"] == name]
             distortions = [row["distortion"] for row in points]
-            for key, style in (("upper_bits", "^"), ("rate_bits", "-"), ("lower_bits", "v")):
+            for key, mark in (("upper_bits", "^"), ("rate_bits", "-"), ("lower_bits", "v")):
                 label = f"{name}: {key.removesuffix('_bits').replace('rate', 'R(D)')}"
-                right.plot(distortions, [row[key] for row in points], style, color=f"C{index}", label=label)
+                right.plot(distortions, [row[key] for row in points], mark, color=f"C{index}", label=label)
         right.set(xscale="log", xlabel="squared error a sample", ylabel="bits a sample", title="Gaussian sources")
         right.legend(fontsize=8)
     left.legend(fontsize=8)
@@ -124,7 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     document = json.loads(options.results.read_text())
     page = options.page.read_text()
-    tables = {
+    tables: dict[str, Callable[[Any], str]] = {
         "certificates": certificates,
         "divergence": divergence,
         "confidence": confidence,
@@ -134,10 +138,10 @@ def main() -> None:
     texts = {name: render(document[name]["measured"]) if name in document else NOT_MEASURED for name, render in tables.items()}
     texts["certified"] = certified(document["rates"]["measured"]) if "rates" in document else NOT_MEASURED
     for name, text in texts.items():
-        pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        if not pattern.search(page):
+        marks = re.search(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", page, re.DOTALL)
+        if marks is None:
             raise InputError(f"{options.page}: expected the marks of {name}")
-        page = pattern.sub(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)  # type: ignore[misc]
+        page = page[: marks.end(1)] + text + "\n" + page[marks.start(2) :]
     options.page.write_text(page)
     if "rates" in document:
         draw(document["rates"]["measured"], document.get("sources", {}).get("measured"), options.figure)
