@@ -5,15 +5,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from flowcodec import bounds_cli
 from flowcodec.errors import InputError
+from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def encode(
         int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
-        Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
+        Literal["round", "dither", "gaussian"],
+        typer.Option(help="How noise is simulated: smallest files, exact bits, or exact Gaussian noise (slow, small pictures)."),
     ] = "round",
     model: ModelName = "default",
     threads: Threads = None,
@@ -123,6 +124,10 @@ def encode(
         str | None,
         typer.Option("--roi", metavar="MASK", help="Grey image of the picture's size: white gets more bits than black."),
     ] = None,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
+    ] = False,
+    cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
@@ -141,6 +146,8 @@ def encode(
         model=model,
         threads=threads,
         seed=seed,
+        certificate=certificate,
+        cap_bpp=cap,
         verify=verify,
         size=size,
         bpp=bpp,
@@ -384,18 +391,10 @@ def benchmark(
     typer.echo(f"results in {out}")
 
 
+app.add_typer(bounds_cli.app, name="bounds")
+
+
 # --- helpers ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Imports of an optional part of the package."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "flowcodec":
-            raise
-        raise InputError(f"this command needs {error.name}: pip install 'flowcodec[{name}]'") from error
 
 
 def _terminate(*_: Any) -> NoReturn:

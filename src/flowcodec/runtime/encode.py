@@ -10,6 +10,7 @@ from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
+from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
 from flowcodec.runtime.container import CHANNELS, MAX_ERROR, Box, BoxKind, Header
@@ -64,6 +65,10 @@ class EncodeSettings:
     """Every pixel exactly; the quality has then no meaning, nor have step, channel and model."""
     max_error: int | None = None
     """The same, but every component of every pixel may be wrong by as much as this (grey levels)."""
+    certificate: bool = False
+    """Store a bound on the size that a decoder can check, see ``certificate.py``."""
+    cap_bpp: float | None = None
+    """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -73,6 +78,8 @@ class EncodeSettings:
             raise InputError(f"step: expected {low:g} to {high:g}, found {self.step}")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected one of {', '.join(CHANNELS)}, found {self.channel!r}")
+        if self.cap_bpp is not None and not self.cap_bpp > 0:
+            raise InputError(f"cap: expected a positive number of bits per pixel, found {self.cap_bpp}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
@@ -90,6 +97,9 @@ class EncodeSettings:
             raise InputError(f"roi: expected the channel round, found {found}")
         if self.exact and self.channel != CHANNELS[0]:
             raise InputError(f"channel: a lossless or near-lossless file has none, found {self.channel!r}")
+        if self.exact and (self.certificate or self.cap_bpp is not None):
+            name = "certificate" if self.certificate else "cap"
+            raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
@@ -152,6 +162,10 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         encoded = _encode_to_size(picture, settings, size)
     else:
         encoded = _encode_at(picture, settings, settings.step_index, _companions(picture))
+    if settings.cap_bpp is not None:
+        most = int(settings.cap_bpp * picture.pixels.shape[0] * picture.pixels.shape[1] / 8)
+        if len(encoded.data) > most:
+            encoded = _encode_to_size(picture, settings, most)
     if settings.verify:
         _verify(encoded.data, picture, settings)
     return encoded
@@ -180,7 +194,7 @@ def _encode_at(
         channels=channels,
         step_index=index,
         channel=settings.channel,
-        seed=settings.seed if settings.channel == "dither" else 0,
+        seed=settings.seed if settings.channel != "round" else 0,
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, index)
@@ -189,6 +203,8 @@ def _encode_at(
     exchange = LatentEncoder(model, channel, latent, channels, index, region)
     planes = Walk(model, runner, height, width, channels, index).run(exchange, synthesise_image=reconstruct)
     boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
+    if settings.certificate:
+        boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))
     pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
     return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
 

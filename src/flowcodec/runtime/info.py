@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from flowcodec.runtime import container
+from flowcodec.runtime.certificate import read_certificate
 from flowcodec.runtime.container import BoxKind, Header
 from flowcodec.runtime.step import log2_step
 
@@ -18,6 +19,7 @@ def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
     """
     file, broken = container.read_prefix(data) if partial else (container.read(data), None)
     header = file.header
+    certificate = read_certificate(file, len(data))
     return {
         "width": header.width,
         "height": header.height,
@@ -27,6 +29,9 @@ def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
         "bpp": 8 * len(data) / (header.width * header.height),
         **_noise(header),
         "model": header.model_id.hex(),
+        "certificate": None
+        if certificate is None
+        else {"bytes": certificate.bytes, "ideal_bytes": certificate.ideal_bytes, "holds": certificate.holds},
         "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
         "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
         **({"ends_early": None if broken is None else str(broken)} if partial else {}),

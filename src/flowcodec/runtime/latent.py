@@ -11,7 +11,7 @@ import numpy as np
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Block, Channel
-from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.prior import PLANES, Site, band_steps
@@ -36,6 +36,8 @@ class _Latent:
     def __init__(self, model: Model, channel: Channel, channels: int, level_count: int) -> None:
         self.model, self.channel, self.channels = model, channel, channels
         self._ends = box_ends(level_count)
+        # Most channels' symbols have the model's tables; those of a simulation have tables of their own.
+        self._tables: Tables = getattr(channel, "symbol_tables", model.tables)
 
     def _exchange(
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
@@ -86,7 +88,7 @@ class LatentEncoder(_Latent):
     ) -> None:
         super().__init__(model, channel, channels, len(latent) - 1)
         self.latent, self.step_index, self.region = latent, step_index, region
-        self._coder = SymbolEncoder(model.tables)
+        self._coder = SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0
         """Sum of -log2 of the probabilities of all symbols coded so far."""
@@ -121,7 +123,7 @@ class LatentEncoder(_Latent):
         if level in self._ends:
             self.boxes.append(self._coder.finish())
             self.ideal_bits += self._coder.ideal_bits
-            self._coder = SymbolEncoder(self.model.tables)
+            self._coder = SymbolEncoder(self._tables)
 
     def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
         self._coder.push(symbols, tables)
@@ -134,7 +136,9 @@ class LatentDecoder(_Latent):
         super().__init__(model, channel, channels, level_count)
         if len(boxes) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
-        self._coders = [SymbolDecoder(model.tables, payload) for payload in boxes]
+        self._coders = [SymbolDecoder(self._tables, payload) for payload in boxes]
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols in the boxes read to their end."""
 
     def coarsest(self, step: int) -> np.ndarray:
         values = np.zeros(PLANES, np.int64)
@@ -147,7 +151,8 @@ class LatentDecoder(_Latent):
 
     def level_done(self, level: int) -> None:
         if level in self._ends:
-            self._coders.pop(0).finish()
+            self._coders[0].finish()
+            self.ideal_bits += self._coders.pop(0).ideal_bits
 
     def _read(self, tables: np.ndarray) -> np.ndarray:
         return self._coders[0].pop(tables)
