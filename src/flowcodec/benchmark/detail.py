@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-_SPLINE = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 _LUMA = np.array([0.299, 0.587, 0.114])
 SCALES = 4
 """Bands of the pyramid: details of about 1, 2, 4 and 8 pixels."""
@@ -82,7 +81,8 @@ def _smooth(plane: np.ndarray, spacing: int) -> np.ndarray:
     """B3-spline taps ``spacing`` rows apart; borders mirrored as often as a small picture needs."""
     rows = len(plane)
     padded = np.pad(plane, [(2 * spacing, 2 * spacing), (0, 0)], mode="symmetric")
-    return np.sum([tap * padded[k * spacing : k * spacing + rows] for k, tap in enumerate(_SPLINE)], axis=0)
+    a, b, c, d, e = (padded[k * spacing : k * spacing + rows] for k in range(5))
+    return (a + e + 4 * (b + d) + 6 * c) / 16
 
 
 def _gradient(plane: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowcodec.benchmark.datasets import DatasetImage, pixel_hash
+from flowcodec.benchmark.datasets import SourceImage, pixel_hash
 from flowcodec.benchmark.rows import Row
 from flowcodec.benchmark.summary import read_anchors, summarise
 from flowcodec.errors import InputError
@@ -42,7 +42,7 @@ class Document:
     Raises InputError for a file that cannot be read, an image that cannot be read, or results of other images.
     """
 
-    def __init__(self, path: Path, images: Sequence[DatasetImage]) -> None:
+    def __init__(self, path: Path, images: Sequence[SourceImage]) -> None:
         self.path = path
         self.images = {image.name: _identity(image.pixels()) for image in images}
         old = read_results(path) if path.exists() else {}
@@ -70,12 +70,10 @@ class Document:
         complete = len(kept) == len(codec.settings) * len(self.images)
         self.codecs[codec.name] = {**description, "environment": old["environment"] if complete else surroundings}
 
-    def lacks(self, codec: Codec, image: str, setting: float, columns: Iterable[str], cpu: bool = False) -> bool:
-        """Whether this must be measured: never was, failed the last time, or a wanted column (or ``cpu`` time) is not there."""
+    def lacks(self, codec: Codec, image: str, setting: float, columns: Iterable[str]) -> bool:
+        """Whether this must be measured: never was, failed the last time, or a wanted column is not there."""
         row = self.rows.get((codec.name, image, setting))
-        if row is None or row.error is not None or (cpu and row.encode_cpu_s is None):
-            return True
-        return not set(columns) <= set(row.measures)
+        return row is None or row.error is not None or not set(columns) <= set(row.measures)
 
     def add(self, rows: Iterable[Row]) -> None:
         """New rows; columns that an equally large file of an earlier run already has, and these have not, are kept."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from flowcodec.benchmark.datasets import DatasetImage, find_images
+from flowcodec.benchmark.datasets import Kind, SourceImage, find_images
 from flowcodec.benchmark.document import Codec, Document
 from flowcodec.benchmark.environment import environment
 from flowcodec.benchmark.metrics import METRICS, Metric, measure_all
@@ -42,7 +42,7 @@ class Task:
     """All settings of one codec that are still to be measured on one image."""
 
     codec: Codec
-    image: DatasetImage
+    image: SourceImage
     wanted: tuple[Wanted, ...]
     wall: bool
     cpu: bool
@@ -54,6 +54,8 @@ def run_benchmark(
     codecs: Sequence[Codec],
     out: Path,
     *,
+    kind: Kind = "auto",
+    limit: int | None = None,
     metrics: Sequence[Metric] = USUAL,
     workers: int = 1,
     timing: bool = True,
@@ -72,14 +74,14 @@ def run_benchmark(
     """
     if workers < 1 or repeats < 1:
         raise InputError(f"workers, repeats: expected at least 1, found {workers}, {repeats}")
-    images = find_images(paths)
+    images = find_images(paths, kind, limit)
     document = Document(out, images)
     surroundings = environment() | {"workers": workers, "timed": timing and not busy}
     tasks = []
     for codec in codecs:
         document.begin(codec, surroundings, resume)
         for image in images:
-            wanted = tuple(_missing(document, codec, image.name, metrics, timing))
+            wanted = tuple(_missing(document, codec, image.name, metrics))
             if wanted:
                 tasks.append(Task(codec, image, wanted, timing and not busy, timing, repeats))
     total = sum(len(task.wanted) for task in tasks)
@@ -92,11 +94,11 @@ def run_benchmark(
     return document.write(intervals=True)
 
 
-def _missing(document: Document, codec: Codec, image: str, metrics: Sequence[Metric], cpu: bool) -> Iterable[Wanted]:
+def _missing(document: Document, codec: Codec, image: str, metrics: Sequence[Metric]) -> Iterable[Wanted]:
     """Settings of ``codec`` on ``image`` to measure; a metric with ``every`` n counts at each n-th setting only."""
     for position, setting in enumerate(codec.settings):
         due = [metric for metric in metrics if position % metric.every == 0]
-        if document.lacks(codec, image, setting, [column for metric in due for column in metric.columns], cpu):
+        if document.lacks(codec, image, setting, [column for metric in due for column in metric.columns]):
             yield Wanted(setting, tuple(metric.name for metric in due))
 
 
