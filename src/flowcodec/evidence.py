@@ -17,7 +17,8 @@ app = typer.Typer()
 Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, folders, CIFAR-10, ImageNet folders, films.")]
 CodecNames = Annotated[list[str] | None, typer.Option("--codec", help="Only this codec; may be repeated.")]
 Kind = Annotated[
-    Literal["auto", "folder", "cifar10", "imagenet", "video"], typer.Option("--dataset", help="What PATH is; found out by default.")
+    Literal["auto", "folder", "cifar10", "imagenet", "video"],
+    typer.Option("--dataset", help="What PATH is; found out by default."),
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Images of each PATH (frames of each film), evenly spread over it; folders: all.")
@@ -32,11 +33,14 @@ def benchmark(
     ),
     codec: CodecNames = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="psnr, ms-ssim, detail, ssimulacra2, st-lpips; may be repeated. By default all but the last.")
+        list[str] | None,
+        typer.Option(help="psnr, ms-ssim, detail, ssimulacra2, st-lpips; may be repeated. By default all but the last."),
     ] = None,
     dataset: Kind = "auto",
     limit: Limit = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A look: three images, five rates of each codec, PSNR and MS-SSIM.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A look: three images, five rates of each codec, PSNR and MS-SSIM.")
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the decodes of a few images at a few rates, for the report.")
     ] = None,
@@ -81,7 +85,9 @@ def benchmark(
     against = document["image_by_image"]["bd_rate_percent_against"]
     if against:
         typer.echo("BD-rate of FlowCodec in percent, image by image (negative: fewer bits at the same PSNR), against")
-        typer.echo("\n".join(lines({name: {k: v for k, v in row.items() if k != "mean_interval"} for name, row in against.items()})))
+        typer.echo(
+            "\n".join(lines({name: {k: v for k, v in row.items() if k != "mean_interval"} for name, row in against.items()}))
+        )
     typer.echo(f"results in {out}")
 
 

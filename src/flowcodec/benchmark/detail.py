@@ -55,10 +55,14 @@ def gradient_similarity(reference: np.ndarray, image: np.ndarray) -> float:
 
 
 def edge_psnr_db(reference: np.ndarray, image: np.ndarray) -> float:
-    """PSNR of luma, dB, over the EDGE_SHARE of the pixels where the reference is steepest; infinite where those are equal."""
+    """PSNR of luma, dB, over the EDGE_SHARE of the pixels where the reference is steepest; infinite where those are equal.
+
+    Fewer pixels where more than the rest are flat, all where there is no edge at all.
+    """
     original = luma(reference)
     steepness = _gradient(original)
-    edges = steepness >= np.quantile(steepness, 1 - EDGE_SHARE)
+    least = np.quantile(steepness, 1 - EDGE_SHARE)
+    edges = steepness >= least if least > 0 or not steepness.any() else steepness > 0
     return _psnr_db((original - luma(image))[edges])
 
 

@@ -47,7 +47,9 @@ class Document:
         self.images = {image.name: _identity(image.pixels()) for image in images}
         old = read_results(path) if path.exists() else {}
         if old.get("images") and not set(old["images"]) & set(self.images):
-            raise InputError(f"{path}: holds results of other images ({', '.join(list(old['images'])[:3])} ...); give another --out")
+            raise InputError(
+                f"{path}: holds results of other images ({', '.join(list(old['images'])[:3])} ...); give another --out"
+            )
         same = {name for name, identity in old.get("images", {}).items() if self.images.get(name) == identity}
         self.codecs: dict[str, dict[str, Any]] = old.get("codecs", {})
         self.rows = {row.key: row for row in map(Row.from_json, old.get("rows", [])) if row.image in same}
@@ -81,7 +83,6 @@ class Document:
             old = self.rows.get(row.key)
             same_file = old is not None and old.size_bytes == row.size_bytes and row.error is None
             self.rows[row.key] = replace(row, measures=old.measures | row.measures) if old and same_file else row
-        self.write()
 
     def write(self, *, intervals: bool = False) -> dict[str, Any]:
         """Replaces the file; rows in a fixed order, so that equal measurements give equal files; intervals take seconds."""

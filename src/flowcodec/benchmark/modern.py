@@ -3,6 +3,7 @@
 Imports are inside the methods: the packages are optional, and a codec can be listed without them.
 """
 
+from copy import deepcopy
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
@@ -63,7 +64,8 @@ class HevcIntra:
         import pillow_heif
 
         stream = BytesIO()
-        pillow_heif.from_pillow(Image.fromarray(pixels)).save(stream, quality=int(setting), **self.fixed)
+        options = deepcopy(self.fixed)  # pillow-heif writes into what it is given
+        pillow_heif.from_pillow(Image.fromarray(pixels)).save(stream, quality=int(setting), **options)
         return stream.getvalue()
 
     def decode(self, data: bytes) -> np.ndarray:

@@ -26,6 +26,8 @@ from flowcodec.errors import InputError
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
+WRITE_EVERY_S = 10.0
+"""What a power cut may cost; an interrupt costs nothing."""
 USUAL = (METRICS["psnr"], METRICS["ms-ssim"])
 
 
@@ -85,12 +87,19 @@ def run_benchmark(
             if wanted:
                 tasks.append(Task(codec, image, wanted, timing and not busy, timing, repeats))
     total = sum(len(task.wanted) for task in tasks)
-    done = 0
-    for rows in _execute(tasks, workers):
-        document.add(rows)
-        done += len(rows)
-        if progress is not None:
-            progress(done, total)
+    done, written = 0, perf_counter()
+    try:
+        for rows in _execute(tasks, workers):
+            document.add(rows)
+            if perf_counter() - written > WRITE_EVERY_S:
+                document.write()
+                written = perf_counter()
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
+    except BaseException:
+        document.write()
+        raise
     return document.write(intervals=True)
 
 

@@ -92,7 +92,9 @@ def band(points: Points, column: str) -> dict[str, list[float | None]] | None:
     return result
 
 
-def to_points(rows: Sequence[Mapping[str, Any]], images: Sequence[str], settings: Sequence[float], columns: Sequence[str]) -> Points:
+def to_points(
+    rows: Sequence[Mapping[str, Any]], images: Sequence[str], settings: Sequence[float], columns: Sequence[str]
+) -> Points:
     """Arrays of the rows of one codec, which must hold every image at every one of ``settings``; what is missing or None is NaN."""
     found = {(row["image"], row["setting"]): row for row in rows}
 

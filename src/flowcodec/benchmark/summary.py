@@ -6,7 +6,7 @@ A curve's point is the mean rate and the mean PSNR over all images at one settin
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,9 @@ def summarise(
         "image_by_image": _image_by_image(good, images, intervals),
         "checks": {"above_rivals": _above_rivals(curves), "bd_rate": _bd_rate_bar(curves)},
     }
+    speed = _speeds(good)
+    if speed:
+        result["speed"] = speed
     failed = [{key: row[key] for key in ("codec", "image", "setting", "error")} for row in rows if row.get("error") is not None]
     if failed:
         result["failures"] = failed
@@ -91,7 +94,10 @@ def mean_points(rows: Iterable[Mapping[str, Any]], images: Sequence[str], codec:
             by_setting.setdefault(row["setting"], []).append(row)
     whole = [(setting, found) for setting, found in by_setting.items() if len(found) == len(images)]
     whole.sort(key=lambda item: fmean(row["bpp"] for row in item[1]))
-    found_columns = ["bpp", *(column for column in QUALITIES if any(_value(row, column) is not None for _, f in whole for row in f))]
+    found_columns = [
+        "bpp",
+        *(column for column in QUALITIES if any(_value(row, column) is not None for _, f in whole for row in f)),
+    ]
     columns = {name: [_mean(_value(row, name) for row in found) for _, found in whole] for name in found_columns}
     for name in ("psnr_db", "ms_ssim"):
         columns.setdefault(name, [None] * len(whole))
@@ -105,6 +111,22 @@ def _value(row: Mapping[str, Any], column: str) -> float | None:
     name, _, scale = column.rpartition("_")
     values = row.get(name) if scale.isdecimal() else None
     return values[int(scale) - 1] if values else None
+
+
+def _speeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median CPU seconds per megapixel of each codec over all its rows that have them: every image, every rate."""
+    result = {}
+    for codec in dict.fromkeys(row["codec"] for row in rows):
+        found = [row for row in rows if row["codec"] == codec and row.get("encode_cpu_s") is not None]
+        if found:
+            megapixels = [8e-6 * row["size_bytes"] / row["bpp"] for row in found]
+            result[codec] = {
+                f"{side}_cpu_s_per_megapixel": median(
+                    row[f"{side}_cpu_s"] / size for row, size in zip(found, megapixels, strict=True)
+                )
+                for side in ("encode", "decode")
+            } | {"rows": len(found)}
+    return result
 
 
 def _add_intervals(
