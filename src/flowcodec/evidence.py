@@ -38,9 +38,7 @@ def benchmark(
     ] = None,
     dataset: Kind = "auto",
     limit: Limit = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A look: three images, five rates of each codec, PSNR and MS-SSIM.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A look: three images, five rates, PSNR and MS-SSIM.")] = False,
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the decodes of a few images at a few rates, for the report.")
     ] = None,

@@ -57,8 +57,8 @@ def pixel_hash(pixels: np.ndarray) -> str:
 def find_images(paths: Sequence[Path], kind: Kind = "auto", limit: int | None = None) -> list[SourceImage]:
     """All images of the given files, folders and data sets, in the order given, folders by file name; names must differ.
 
-    ``auto`` looks at what is there: class folders are ImageNet, batch files CIFAR-10, films frames, all else images. ``limit`` is per
-    path (per film for films), DEFAULT_LIMITS without. Raises InputError, for a missing data set with where to get it.
+    ``auto`` looks at what is there: class folders are ImageNet, batch files CIFAR-10, films frames, all else images. ``limit``
+    is per path (per film for films), DEFAULT_LIMITS without. Raises InputError, for a missing data set with where to get it.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected at least 1 image, found {limit}")

@@ -1,7 +1,7 @@
 """Does fine detail survive? Measures beside PSNR, which a blurred picture can win.
 
-All are taken on luma (BT.601, full range, not rounded) of 8-bit RGB. The pyramid is the undecimated B3-spline wavelet: it does not
-move with the picture, and it is the transform of none of the codecs compared, so it favours none.
+All are taken on luma (BT.601, full range, not rounded) of 8-bit RGB. The pyramid is the undecimated B3-spline wavelet: it does
+not move with the picture, and it is the transform of none of the codecs compared, so it favours none.
 Reference: Starck, Fadili and Murtagh, The undecimated wavelet decomposition and its reconstruction, 2007.
 """
 

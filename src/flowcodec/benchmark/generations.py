@@ -104,10 +104,6 @@ def means(rows: Sequence[dict[str, Any]], images: int) -> dict[str, dict[str, An
     return result
 
 
-def _columns(rows: Sequence[dict[str, Any]]) -> list[tuple[int, ...]]:
-    return list(zip(*(row["size_bytes"] for row in rows), strict=True))
-
-
 def _row(codec: Codec, name: str, pixels: np.ndarray, count: int, bpp: float) -> dict[str, Any]:
     try:
         setting = nearest_setting(codec, pixels, bpp)

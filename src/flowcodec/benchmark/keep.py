@@ -3,7 +3,8 @@
     DIR/index.json   {"images": {name: file}, "decodes": [{codec, image, setting, bpp, psnr_db, file}]}
     DIR/*.png        the exact pixels
 
-Which images: those where the codecs disagree most about how hard they are, i.e. the best and the worst for ours, see ``pick_images``.
+Which images: those where the codecs disagree most about how hard they are, i.e. the best and the worst for ours, see
+``pick_images``.
 """
 
 import json
@@ -62,7 +63,7 @@ def pick_images(document: Mapping[str, Any]) -> list[str]:
     """At most MOST_IMAGES names: where ours does best and worst against the first rival, else the first ones."""
     small = [name for name, image in document["images"].items() if max(image["width"], image["height"]) <= LARGEST_SIDE]
     rivals = document["image_by_image"].get("values", {})
-    against = next(iter(rivals.values()), {})
+    against: dict[str, float] = next(iter(rivals.values()), {})
     ranked = sorted((name for name in small if name in against), key=lambda name: against[name]) or small
     half = MOST_IMAGES // 2
     return list(dict.fromkeys([*ranked[:half], *ranked[-half:]]))

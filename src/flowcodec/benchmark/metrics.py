@@ -1,7 +1,7 @@
 """What is measured of a decoded picture: groups of columns of a result row, some through optional packages.
 
-A metric compares uint8 (H, W, 3) arrays of equal shape and returns values by column name. None means "not defined for these pixels":
-the PSNR of equal pictures, MS-SSIM of pictures too small for it.
+A metric compares uint8 (H, W, 3) arrays of equal shape and returns values by column name. None means "not defined for these
+pixels": the PSNR of equal pictures, MS-SSIM of pictures too small for it.
 """
 
 import math

@@ -13,8 +13,8 @@ class Row:
     """One codec, image and setting; ``measures`` holds the columns of flowcodec.benchmark.metrics that were asked for.
 
     Times are of warm calls (the median, where there are several), pixels to bytes and back: wall seconds, None where nothing was
-    timed, and CPU seconds of all threads, which other work on the machine hardly changes. Where the codec failed, ``error`` says how,
-    and there is nothing else.
+    timed, and CPU seconds of all threads, which other work on the machine hardly changes. Where the codec failed, ``error`` says
+    how, and there is nothing else.
     """
 
     codec: str

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -71,8 +72,8 @@ def run_benchmark(
     Published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists. Rows of codecs that are not
     in this run stay. ``busy`` is for a machine that does other work too: CPU seconds are kept, wall seconds are not; without
     ``timing`` neither is. ``repeats`` is over how many calls a time is the median; ``resume=False`` measures anew.
-    ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that can be refused is
-    refused before the first codec runs. Raises InputError.
+    ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that can be
+    refused is refused before the first codec runs. Raises InputError.
     """
     if workers < 1 or repeats < 1:
         raise InputError(f"workers, repeats: expected at least 1, found {workers}, {repeats}")
@@ -115,10 +116,8 @@ def measure(task: Task) -> list[Row]:
     """The rows of one task."""
     pixels = task.image.pixels()
     if task.cpu:
-        try:
+        with suppress(Exception):  # a first call only warms up; what fails here fails again, and is noted, below
             task.codec.decode(task.codec.encode(pixels, task.wanted[0].setting))
-        except Exception:
-            pass  # a first call only warms up; what fails here fails, and is noted, below
     return [_measure_or_note(task, pixels, wanted) for wanted in task.wanted]
 
 

@@ -1,7 +1,7 @@
 """Readers of published data sets: CIFAR-10 in both of its layouts, ImageNet folders, and films as sources of frames.
 
-Each ``*_images`` function lists what a path holds without decoding it; each image reads its own pixels, so a list is small and can
-be handed to another process.
+Each ``*_images`` function lists what a path holds without decoding it; each image reads its own pixels, so a list is small and
+can be handed to another process.
 """
 
 import pickle
@@ -23,11 +23,12 @@ CIFAR_BATCHES = ("test_batch", "data_batch_1", "data_batch_2", "data_batch_3", "
 VIDEO_SUFFIXES = frozenset({".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"})
 
 HINTS = {
-    "folder": "a folder of PNG or other losslessly stored RGB images; for Kodak: kodim01.png ... kodim24.png, from r0k.us/graphics/kodak",
-    "cifar10": "a folder with cifar-10-batches-py/ (test_batch, data_batch_1 ...) or cifar-10-batches-bin/ (test_batch.bin ...), as "
-    "unpacked from the archives at www.cs.toronto.edu/~kriz/cifar.html",
-    "imagenet": "a folder with one folder for each class (n01440764/*.JPEG ...), such as ILSVRC2012 val/ from image-net.org sorted by class",
-    "video": "a film, or a folder of films, that FFmpeg reads (.mkv, .mp4, .y4m ...), such as the clips at media.xiph.org/video/derf",
+    "folder": "a folder of PNG or other losslessly stored RGB images; Kodak: kodim01.png ... kodim24.png, from r0k.us/graphics/kodak",
+    "cifar10": "a folder with cifar-10-batches-py/ (test_batch, data_batch_1 ...) or cifar-10-batches-bin/ (test_batch.bin ...), "
+    "as unpacked from the archives at www.cs.toronto.edu/~kriz/cifar.html",
+    "imagenet": "a folder with one folder for each class (n01440764/*.JPEG ...), such as ILSVRC2012 val/ from image-net.org, sorted "
+    "by class",
+    "video": "a film, or a folder of films, that FFmpeg reads (.mkv, .mp4, .y4m ...), such as those at media.xiph.org/video/derf",
 }
 """What a data set must look like, and where it is to be had; for messages."""
 
@@ -60,7 +61,9 @@ class CifarImage:
 
 
 def cifar_batches(folder: Path) -> list[Path]:
-    """The batch files in ``folder`` or in the folder of the archive inside it, test batch first; binary ones where both are there."""
+    """The batch files in ``folder`` or in the folder of the archive inside it, test batch first; binary ones where both are
+    there.
+    """
     for inner in (folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py", folder):
         for suffix in (".bin", ""):
             found = [inner / (batch + suffix) for batch in CIFAR_BATCHES if (inner / (batch + suffix)).is_file()]

@@ -1,7 +1,8 @@
 """How far a figure would move with other images of the same kind: percentile bootstrap over images.
 
 Images are drawn with replacement; all settings of a drawn image stay together, and so do all codecs, so that the interval of a
-difference between codecs is that of the difference. Reference: Efron and Tibshirani, An introduction to the bootstrap, 1993, ch. 13.
+difference between codecs is that of the difference. Reference: Efron and Tibshirani, An introduction to the bootstrap, 1993,
+ch. 13.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +54,11 @@ def mean_interval(values: Sequence[float]) -> list[float] | None:
 
 
 def bd_rate_interval(anchor: Callable[[np.ndarray], Curve], test: Points, window: Window) -> list[float] | None:
-    """Interval of the BD-rate (per cent) of ``test`` over ``window`` (dB); None for fewer than 2 images, or where curves end inside.
+    """Interval of the BD-rate (per cent) of ``test`` over ``window`` (dB); None for fewer than 2 images, or where curves end
+    inside.
 
-    ``anchor`` gives the anchor's curve for the drawn images: for a published curve, of which only the mean is known, always the same
-    one; the interval is then that of ``test`` alone and wider than the difference's would be.
+    ``anchor`` gives the anchor's curve for the drawn images: for a published curve, of which only the mean is known, always the
+    same one; the interval is then that of ``test`` alone and wider than the difference's would be.
     """
     images = len(test.bpp)
     if images < 2:
@@ -95,7 +97,9 @@ def band(points: Points, column: str) -> dict[str, list[float | None]] | None:
 def to_points(
     rows: Sequence[Mapping[str, Any]], images: Sequence[str], settings: Sequence[float], columns: Sequence[str]
 ) -> Points:
-    """Arrays of the rows of one codec, which must hold every image at every one of ``settings``; what is missing or None is NaN."""
+    """Arrays of the rows of one codec, which must hold every image at every one of ``settings``; what is missing or None is
+    NaN.
+    """
     found = {(row["image"], row["setting"]): row for row in rows}
 
     def table(column: str) -> np.ndarray:

@@ -69,7 +69,7 @@ def summarise(
     published = [_published_points(name, anchors[name]) for name in PUBLISHED] if anchors else []
     points = [points for points in measured if points["bpp"]] + published
     curves = dict(_curves(points))
-    result = {
+    result: dict[str, Any] = {
         "curves": points,
         "bd_rate_percent": {"anchor": ANCHOR, "windows_db": WINDOWS, "values": _bd_rates(curves)},
         "image_by_image": _image_by_image(good, images, intervals),

@@ -1,4 +1,6 @@
-"""From results to what the page's script draws. Every value is taken from a file, none is computed here; each carries its place."""
+"""From results to what the page's script draws. Every value is taken from a file, none is computed here; each carries its
+place.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -68,8 +68,8 @@ def datasets(found: Sequence[Results]) -> list[Dataset]:
             common = set(results.content["images"]) & set(group.images)
             if common:
                 raise InputError(
-                    f"{results.name}: has the image {min(common)} in common with {group.parts[0].name}, but not the same images in "
-                    "all; measure both on the same images, or make two reports"
+                    f"{results.name}: has the image {min(common)} in common with {group.parts[0].name}, but not the same images "
+                    "in all; measure both on the same images, or make two reports"
                 )
         else:
             groups.append(Dataset(Path(results.name).stem, (results,)))

@@ -17,7 +17,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> st
     lines = []
     for first, *others in rows:
         lines.append(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>')
-    return f'<div class="wide"><table data-table="{escape(name)}"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return f'<div class="wide"><table data-table="{escape(name)}">{body}</table></div>'
 
 
 def cell(value: float | None, form: str, at: str, unit: str = "", note: str = "") -> str:
@@ -48,9 +49,9 @@ def bd_table(dataset: Dataset) -> str:
             entries[name] = order, cells
     rows = [cells for _, cells in sorted(entries.values(), key=lambda entry: entry[0])]
     note = (
-        f"<p>Against {escape(first['anchor'])}, a published curve; negative is fewer bits at the same PSNR. Points of a curve are mean rate "
-        "and mean PSNR over the images. A dash: the curve does not reach both ends of the window. Brackets: 95 % bootstrap interval over "
-        "the images, the anchor held fixed.</p>"
+        f"<p>Against {escape(first['anchor'])}, a published curve; negative is fewer bits at the same PSNR. Points of a curve are "
+        "mean rate and mean PSNR over the images. A dash: the curve does not reach both ends of the window. Brackets: 95 % bootstrap "
+        "interval over the images, the anchor held fixed.</p>"
     )
     return table(header, rows, "bd") + note
 
@@ -89,7 +90,7 @@ def failure_table(dataset: Dataset) -> str:
             escape(row["codec"]),
             escape(row["image"]),
             f"{row['setting']:g}",
-            f'<span class="failed">failed</span> {escape(row["error"])}',
+            _failed(row["error"]),
         ]
         for part in dataset.parts
         for row in part.content.get("failures", [])
@@ -190,15 +191,21 @@ def generations_table(results: Results) -> str:
         )
     for row in content["rows"]:
         if "error" in row:
-            rows.append(
-                [escape(row["codec"]), escape(row["image"]), f'<span class="failed">failed</span> {escape(row["error"])}', DASH]
-            )
+            rows.append([escape(row["codec"]), escape(row["image"]), _failed(row["error"]), DASH])
     return table(["codec", "PSNR, first", f"lost after {content['count']}", "size, last / first"], rows, "generations")
 
 
 def source_table(found: Sequence[Results]) -> str:
     rows = [[escape(results.name), results.kind, f"<code>{results.sha256[:16]}</code>"] for results in found]
     return table(["file", "kind", "SHA-256 begins"], rows, "sources")
+
+
+def _images(values: Iterable[tuple[str, float]], place: str) -> str:
+    return ", ".join(f"{escape(name)} {cell(value, '+.1f', f'{place}/{name}', ' %')}" for name, value in values)
+
+
+def _failed(error: str) -> str:
+    return f'<span class="failed">failed</span> {escape(error)}'
 
 
 def _codec(curve: Mapping[str, Any]) -> str:
