@@ -97,9 +97,8 @@ def means(rows: Sequence[dict[str, Any]], images: int) -> dict[str, dict[str, An
         if len(found) < images or any("error" in row or None in row["psnr_db"] for row in found):
             continue
         psnr = [fmean(values) for values in zip(*(row["psnr_db"] for row in found), strict=True)]
-        sizes = [
-            fmean(size / row["size_bytes"][0] for size, row in zip(column, found, strict=True)) for column in _columns(found)
-        ]
+        ratios = [[size / row["size_bytes"][0] for size in row["size_bytes"]] for row in found]
+        sizes = [fmean(values) for values in zip(*ratios, strict=True)]
         result[codec] = {"psnr_db": psnr, "relative_size": sizes, "lost_after_first_db": psnr[0] - psnr[-1]}
     return result
 

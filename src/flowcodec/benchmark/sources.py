@@ -23,11 +23,11 @@ CIFAR_BATCHES = ("test_batch", "data_batch_1", "data_batch_2", "data_batch_3", "
 VIDEO_SUFFIXES = frozenset({".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"})
 
 HINTS = {
-    "folder": "a folder of PNG or other losslessly stored RGB images; Kodak: kodim01.png ... kodim24.png, from r0k.us/graphics/kodak",
+    "folder": "a folder of PNG or other losslessly stored RGB images; Kodak: kodim01.png ..., from r0k.us/graphics/kodak",
     "cifar10": "a folder with cifar-10-batches-py/ (test_batch, data_batch_1 ...) or cifar-10-batches-bin/ (test_batch.bin ...), "
     "as unpacked from the archives at www.cs.toronto.edu/~kriz/cifar.html",
-    "imagenet": "a folder with one folder for each class (n01440764/*.JPEG ...), such as ILSVRC2012 val/ from image-net.org, sorted "
-    "by class",
+    "imagenet": "a folder with one folder for each class (n01440764/*.JPEG ...), such as ILSVRC2012 val/ from image-net.org, "
+    "sorted by class",
     "video": "a film, or a folder of films, that FFmpeg reads (.mkv, .mp4, .y4m ...), such as those at media.xiph.org/video/derf",
 }
 """What a data set must look like, and where it is to be had; for messages."""

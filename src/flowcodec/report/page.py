@@ -48,7 +48,7 @@ def make_page(found: Sequence[Results], groups: Sequence[Dataset], pictures: dic
 
 _ORIGIN = (
     "Every number on this page is in one of these files: point at it and its place is shown, as file#/path. "
-    "Rates are those of whole files that were really decoded. Published curves are marked and dashed; they were measured by others."
+    "Rates are those of whole files that were really decoded. Published curves are marked and dashed; others measured them."
 )
 
 
@@ -90,7 +90,7 @@ def _picture_section(pictures: dict) -> str:
 def _generations_section(number: int, results: Results) -> str:
     body = (
         "<p>Encoded and decoded again and again at the same setting; PSNR against the original, mean over "
-        f"{len(results.content['images'])} images. The setting is the one whose first file is nearest to {results.content['bpp']:g} bpp.</p>"
+        f"{len(results.content['images'])} images. First files are as near as may be to {results.content['bpp']:g} bpp.</p>"
         f'<div class="chart" data-chart="generations" data-dataset="{number}"></div>'
     )
     return _titled(f"generations-{number}", "Generations", body + tables.generations_table(results))

@@ -49,9 +49,9 @@ def bd_table(dataset: Dataset) -> str:
             entries[name] = order, cells
     rows = [cells for _, cells in sorted(entries.values(), key=lambda entry: entry[0])]
     note = (
-        f"<p>Against {escape(first['anchor'])}, a published curve; negative is fewer bits at the same PSNR. Points of a curve are "
-        "mean rate and mean PSNR over the images. A dash: the curve does not reach both ends of the window. Brackets: 95 % bootstrap "
-        "interval over the images, the anchor held fixed.</p>"
+        f"<p>Against {escape(first['anchor'])}, a published curve; negative is fewer bits at the same PSNR. Points of a curve "
+        "are mean rate and mean PSNR over the images. A dash: the curve does not reach both ends of the window. Brackets: 95 % "
+        "bootstrap interval over the images, the anchor held fixed.</p>"
     )
     return table(header, rows, "bd") + note
 
