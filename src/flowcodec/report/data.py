@@ -5,7 +5,7 @@ place.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowcodec.report.read import Dataset, Results
+from flowcodec.report.read import Dataset, Results, place
 
 METRICS = {
     "psnr_db": "PSNR, RGB (dB)",
@@ -31,7 +31,7 @@ def dataset_data(dataset: Dataset) -> dict[str, Any]:
         for position, curve in enumerate(part.content["curves"]):
             if curve["kind"] == "published" and any(known["name"] == curve["name"] for known in curves):
                 continue
-            curves.append({**_curve(curve), "at": f"{part.name}#/curves/{position}"})
+            curves.append({**_curve(curve), "at": place(part.name, "curves", position)})
     return {
         "name": dataset.name,
         "images": list(dataset.images),
@@ -44,11 +44,14 @@ def dataset_data(dataset: Dataset) -> dict[str, Any]:
 
 def generations_data(results: Results) -> dict[str, Any]:
     content = results.content
+    codecs = {name: {**_rounded(means), "at": place(results.name, "means", name)} for name, means in content["means"].items()}
     return {
         "name": results.name,
         "count": content["count"],
         "images": len(content["images"]),
-        "codecs": {name: {**_rounded(means), "at": f"{results.name}#/means/{name}"} for name, means in content["means"].items()},
+        "codecs": {
+            name: {**_rounded(means), "at": place(results.name, "means", name)} for name, means in content["means"].items()
+        },
     }
 
 
@@ -90,7 +93,7 @@ def _speeds(dataset: Dataset) -> list[dict[str, Any]]:
         for codec, speed in part.content.get("speed", {}).items():
             bd_rate = rates.get(codec, {}).get("all")
             if bd_rate is not None:
-                at = f"{part.name}#/speed/{codec}"
+                at = place(part.name, "speed", codec)
                 found.append({"codec": codec, "bd_rate": _rounded(bd_rate), **_rounded(speed), "at": at})
     return found
 

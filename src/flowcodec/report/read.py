@@ -42,6 +42,11 @@ class Dataset:
         return self.parts[0].content["images"]
 
 
+def place(file: str, *keys: str | int) -> str:
+    """``file#/key/key``: where a number is, as a JSON pointer (RFC 6901)."""
+    return file + "#" + "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
 def read_all(paths: Sequence[Path]) -> list[Results]:
     """Raises InputError for a missing, unreadable or unknown file, and for two of the same name."""
     found = [_read(path) for path in paths]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from flowcodec.report.read import Dataset, Results
+from flowcodec.report.read import Dataset, Results, place
 
 DASH = "\N{EN DASH}"
 EXTREMES = 3
@@ -43,7 +43,7 @@ def bd_table(dataset: Dataset) -> str:
                 continue
             cells = [_codec(curve)]
             for key in windows:
-                at = f"{part.name}#/bd_rate_percent/values/{name}/{key}"
+                at = place(part.name, "bd_rate_percent", "values", name, key)
                 cells.append(cell(values.get(key), "+.1f", at, " %", _interval(intervals.get(name, {}).get(key))))
             order = next((value for value in values.values() if value is not None), float("inf"))
             entries[name] = order, cells
@@ -64,14 +64,14 @@ def image_table(dataset: Dataset) -> str:
         for rival, summary in by_image["bd_rate_percent_against"].items():
             if rival == by_image["codec"]:
                 continue
-            at = f"{part.name}#/image_by_image/bd_rate_percent_against/{rival}"
+            at = place(part.name, "image_by_image", "bd_rate_percent_against", rival, "mean")
             ranked = sorted(by_image.get("values", {}).get(rival, {}).items(), key=lambda item: item[1])
-            place = f"{part.name}#/image_by_image/values/{rival}"
+            values_at = place(part.name, "image_by_image", "values", rival)
             interval = _interval(summary.get("mean_interval"))
             rows.append(
                 [
                     escape(rival),
-                    cell(summary["mean"], "+.1f", f"{at}/mean", " %", interval),
+                    cell(summary["mean"], "+.1f", at, " %", interval),
                     ", ".join(
                         f"{escape(name)} {cell(value, '+.1f', f'{place}/{name}', ' %')}" for name, value in ranked[:EXTREMES]
                     ),
@@ -105,7 +105,7 @@ def codec_table(dataset: Dataset) -> str:
     rows = []
     for part in dataset.parts:
         for name, codec in part.content["codecs"].items():
-            speed, at = part.content.get("speed", {}).get(name, {}), f"{part.name}#/speed/{name}"
+            speed, at = part.content.get("speed", {}).get(name, {}), place(part.name, "speed", name)
             options = ", ".join(f"{key}={value}" for key, value in codec["options"].items())
             environment = codec["environment"]
             rows.append(
@@ -128,7 +128,12 @@ def ablation_table(results: Results) -> str:
         [
             escape(row["arm"]),
             *(
-                cell(row.get(f"bd_rate_percent{part}"), "+.2f", f"{results.name}#/rows/{position}/bd_rate_percent{part}", " %")
+                cell(
+                    row.get(f"bd_rate_percent{part}"),
+                    "+.2f",
+                    place(results.name, "rows", position, f"bd_rate_percent{part}"),
+                    " %",
+                )
                 for part in ("", "_low", "_high")
             ),
         ]
@@ -145,7 +150,7 @@ def study_table(results: Results) -> str:
     for position, row in enumerate(content["rows"]):
         cells = []
         for column in content["columns"]:
-            value, at = row.get(column), f"{results.name}#/rows/{position}/{column}"
+            value, at = row.get(column), place(results.name, "rows", position, column)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             cells.append(cell(value, ".4g", at) if is_number else DASH if value is None else escape(str(value)))
         rows.append(cells)
@@ -169,7 +174,7 @@ def cost_table(found: Sequence[Results]) -> str:
             for photograph, facts in content["photographs"].items():
                 megapixels = facts["width"] * facts["height"] / 1e6
                 for side in ("encode", "decode"):
-                    at = f"{name}#/photographs/{photograph}/{side}/peak_mib"
+                    at = place(name, "photographs", photograph, side, "peak_mib")
                     rows.append(
                         [f"peak memory, {side}, {megapixels:.0f} megapixels", cell(facts[side]["peak_mib"], ".0f", at, " MiB")]
                     )
@@ -180,7 +185,7 @@ def generations_table(results: Results) -> str:
     content = results.content
     rows = []
     for name, means in content["means"].items():
-        at = f"{results.name}#/means/{name}"
+        at = place(results.name, "means", name)
         rows.append(
             [
                 escape(name),
@@ -200,8 +205,8 @@ def source_table(found: Sequence[Results]) -> str:
     return table(["file", "kind", "SHA-256 begins"], rows, "sources")
 
 
-def _images(values: Iterable[tuple[str, float]], place: str) -> str:
-    return ", ".join(f"{escape(name)} {cell(value, '+.1f', f'{place}/{name}', ' %')}" for name, value in values)
+def _images(values: Iterable[tuple[str, float]], at: str) -> str:
+    return ", ".join(f"{escape(name)} {cell(value, '+.1f', at + place('', name)[1:], ' %')}" for name, value in values)
 
 
 def _failed(error: str) -> str:
