@@ -125,9 +125,8 @@ def main() -> int:
     }
     arguments.out.write_text(json.dumps(document, indent=1) + "\n")
     for row in rows:
-        print(
-            f"{row['codec']:24} {row['published']:24} {row['rate, mean %']:+7.2f} %  ({row['least %']:+.2f} to {row['most %']:+.2f})"
-        )
+        least, most = row["least %"], row["most %"]
+        print(f"{row['codec']:24} {row['published']:24} {row['rate, mean %']:+7.2f} %  ({least:+.2f} to {most:+.2f})")
     return 0
 
 

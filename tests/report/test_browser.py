@@ -54,7 +54,8 @@ def test_nothing_goes_wrong_and_nothing_is_loaded(page: Any) -> None:
 
 
 def test_codecs_can_be_ticked_off_and_on(page: Any) -> None:
-    shown = "return [...document.querySelectorAll('#dataset-0 [data-chart=curves] [data-series]')].map((g) => g.dataset.series).sort()"
+    series = "document.querySelectorAll('#dataset-0 [data-chart=curves] [data-series]')"
+    shown = f"return [...{series}].map((group) => group.dataset.series).sort()"
     before = run(page, shown)
     assert {"FlowCodec", "AVIF", "WebP", "AV1"} <= set(before)
     click = "document.querySelector('#dataset-0 [data-chart=curves] [data-codec=AVIF]').click()"

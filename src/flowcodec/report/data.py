@@ -49,9 +49,7 @@ def generations_data(results: Results) -> dict[str, Any]:
         "name": results.name,
         "count": content["count"],
         "images": len(content["images"]),
-        "codecs": {
-            name: {**_rounded(means), "at": place(results.name, "means", name)} for name, means in content["means"].items()
-        },
+        "codecs": codecs,
     }
 
 

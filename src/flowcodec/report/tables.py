@@ -72,10 +72,8 @@ def image_table(dataset: Dataset) -> str:
                 [
                     escape(rival),
                     cell(summary["mean"], "+.1f", at, " %", interval),
-                    ", ".join(
-                        f"{escape(name)} {cell(value, '+.1f', f'{place}/{name}', ' %')}" for name, value in ranked[:EXTREMES]
-                    ),
-                    ", ".join(f"{escape(name)} {cell(value, '+.1f', f'{place}/{name}', ' %')}" for name, value in ranked[:-4:-1]),
+                    _images(ranked[:EXTREMES], values_at),
+                    _images(ranked[::-1][:EXTREMES], values_at),
                     str(summary["images"]),
                 ]
             )
