@@ -4,8 +4,8 @@
 
 Every arm is a model of the same size that sees the same crops in the same order, with another price of a bit or another channel
 in training. All are tested by rounding (with the dead zone of the arm's beta) on held-out 64x64 crops, bits estimated from the
-prior, no files. An arm that OUT already holds is not trained again. The slope of an arm is the median of -dD/dR between neighbouring
-steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
+prior, no files. An arm that OUT already holds is not trained again. The slope of an arm is the median of -dD/dR between
+neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
 """
 
 import argparse
