@@ -80,7 +80,7 @@ def test_the_pyramid_and_gradient_equal_scipy(picture: np.ndarray) -> None:
     np.testing.assert_allclose(detail._gradient(plane), expected, atol=1e-9)
 
 
-def test_metrics_return_the_columns_they_name(picture: np.ndarray) -> None:
+def test_metrics_return_the_columns_they_name(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose(None)
     found = measure_all(chosen, picture, blurred(picture))
     assert set(found) == {column for metric in chosen for column in metric.columns} <= set(COLUMNS)
@@ -88,6 +88,10 @@ def test_metrics_return_the_columns_they_name(picture: np.ndarray) -> None:
     assert [metric.name for metric in choose(["detail"])] == ["psnr", "detail"]
     with pytest.raises(InputError, match=r"--metric: expected one of psnr, .* found 'vmaf'"):
         choose(["vmaf"])
+    monkeypatch.setattr("flowcodec.benchmark.metrics.find_spec", lambda _: None)
+    assert [metric.name for metric in choose(None)] == ["psnr", "ms-ssim", "detail"]
+    with pytest.raises(InputError, match="--metric st-lpips: needs the package stlpips-pytorch: pip install stlpips-pytorch"):
+        choose(["st-lpips"])
 
 
 def test_ssimulacra2_falls_with_quality(picture: np.ndarray) -> None:

@@ -24,7 +24,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Metric:
-    """``columns`` are what ``measure(reference, image)`` returns; ``package`` is the one it needs, of the extra 'research'.
+    """``columns`` are what ``measure(reference, image)`` returns; ``package`` is the one it needs, if any.
 
     ``every``: only every so many-th setting of a codec is measured, for what takes longer than a codec.
     """
@@ -128,7 +128,8 @@ def choose(names: Sequence[str] | None) -> tuple[Metric, ...]:
         if name not in METRICS:
             raise InputError(f"--metric: expected one of {', '.join(METRICS)}, found {name!r}")
         if not METRICS[name].available():
-            raise InputError(f"--metric {name}: needs the package {METRICS[name].package}: pip install 'flowcodec[research]'")
+            package = (METRICS[name].package or "").replace("_", "-")
+            raise InputError(f"--metric {name}: needs the package {package}: pip install {package}")
     return tuple(metric for metric in METRICS.values() if metric.name in {"psnr", *names})
 
 
