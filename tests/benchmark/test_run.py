@@ -205,9 +205,8 @@ def test_a_new_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Pa
     assert len(first["detail_kept"]) == 4 and "psnr_db" in first and "detail_kept" not in second
     curve = document["curves"][0]
     assert sum(value is not None for value in curve["detail_kept_1"]) == 3 and None not in curve["psnr_db"]
-    assert [value is None for value in curve["bands"]["detail_kept_1"]["low"]] == [
-        value is None for value in curve["detail_kept_1"]
-    ]
+    unknown = [value is None for value in curve["detail_kept_1"]]
+    assert [value is None for value in curve["bands"]["detail_kept_1"]["low"]] == unknown
 
 
 def test_a_busy_machine_gives_cpu_seconds_alone(folder: Path, tmp_path: Path) -> None:

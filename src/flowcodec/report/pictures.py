@@ -72,5 +72,5 @@ def _read(path: Path) -> np.ndarray:
 
 def _uri(pixels: np.ndarray) -> str:
     stream = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "WEBP", lossless=True, quality=100, method=4)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "WEBP", lossless=True, quality=50, method=2)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
