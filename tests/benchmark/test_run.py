@@ -228,3 +228,14 @@ def test_everything_is_refused_before_the_first_codec_runs(folder: Path, tmp_pat
     with pytest.raises(InputError, match=r"holds results of other images \(one, two"):
         run_benchmark([tmp_path / "other.png"], [codec], tmp_path / "kodak.json")
     assert codec.encoded == 0
+
+
+def test_published_curves_stand_beside_all_of_kodak_only(tmp_path: Path) -> None:
+    (tmp_path / "anchors").mkdir()
+    (tmp_path / "anchors/kodak_anchors.json").write_text(ANCHORS.read_text())
+    for number in range(1, 25):
+        Image.new("RGB", (4, 4), (number, 9, 9)).save(tmp_path / f"kodim{number:02d}.png")
+    part = run_benchmark([tmp_path], [Quantiser()], tmp_path / "part.json", limit=3, timing=False)
+    assert {curve["kind"] for curve in part["curves"]} <= {"measured"}
+    whole = run_benchmark([tmp_path], [Quantiser()], tmp_path / "whole.json", timing=False)
+    assert [curve["name"] for curve in whole["curves"] if curve["kind"] == "published"] == list(PUBLISHED)

@@ -15,6 +15,7 @@ from flowcodec.benchmark.summary import read_anchors, summarise
 from flowcodec.errors import InputError
 
 FORMAT = 1
+KODAK = frozenset(f"kodim{number:02d}" for number in range(1, 25))
 
 
 class Codec(Protocol):
@@ -54,7 +55,8 @@ class Document:
         self.codecs: dict[str, dict[str, Any]] = old.get("codecs", {})
         self.rows = {row.key: row for row in map(Row.from_json, old.get("rows", [])) if row.image in same}
         anchors = path.parent / "anchors" / "kodak_anchors.json"
-        self.anchors = read_anchors(anchors) if anchors.exists() else None
+        # Published curves are means over all of Kodak: beside other images, or some of these, they would mean nothing.
+        self.anchors = read_anchors(anchors) if anchors.exists() and set(self.images) == KODAK else None
 
     def begin(self, codec: Codec, surroundings: dict[str, Any], resume: bool) -> None:
         """Keeps the rows of a codec that are still valid, and notes under what the others are measured."""

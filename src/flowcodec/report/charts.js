@@ -82,7 +82,7 @@ function drawSeries(line, x, y, options) {
   const banded = line.points.filter((point) => point.low != null && point.high != null);
   if (options.bands && banded.length > 1) {
     const outline = [...banded.map((p) => place(p, p.high)), ...banded.toReversed().map((p) => place(p, p.low))];
-    group.append(element("polygon", { class: "band", points: outline.join(" "), fill: line.color, opacity: 0.1 }));
+    group.append(element("polygon", { class: "band", points: outline.join(" "), fill: line.color, opacity: 0.07 }));
   }
   if (!options.scatter) {
     const path = line.points.map((point) => place(point, point.y)).join(" ");

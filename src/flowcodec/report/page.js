@@ -177,7 +177,8 @@ function slider(box, images) {
   const range = html("input", { type: "range", min: 0, max: 100, value: 50, step: 0.5, "aria-label": "where the two meet", oninput: split });
   const leftText = html("span"), rightText = html("span");
   const controls = html("div", { class: "controls" }, [image.labelled, rate.labelled, left.labelled, right.labelled]);
-  box.append(controls, html("div", { class: "sides" }, [leftText, rightText]), pair, range);
+  const sides = html("div", { class: "sides" }, [leftText, rightText]);
+  box.append(controls, sides, pair, range);
   pair.addEventListener("pointermove", (event) => {
     if (!event.buttons) return;
     const frame = pair.getBoundingClientRect();
@@ -192,15 +193,15 @@ function slider(box, images) {
       list.value = codecs.includes(before) ? before : (codecs[0] ?? "");
     }
     const [, , width, height] = images[image.list.value].crop;
-    pair.style.width = `${2 * width}px`;
+    for (const node of [pair, sides]) node.style.width = `${2 * width}px`;
     pair.style.aspectRatio = `${width} / ${height}`;
     draw();
   }
   function draw() {
     const chosen = images[image.list.value];
-    const sides = [left, right].map((side) => nearest(chosen, side.list.value, Number(rate.list.value)));
-    [over.src, under.src] = sides.map((side) => side.uri);
-    [leftText.textContent, rightText.textContent] = sides.map((side) => side.text);
+    const shown = [left, right].map((side) => nearest(chosen, side.list.value, Number(rate.list.value)));
+    [over.src, under.src] = shown.map((side) => side.uri);
+    [leftText.textContent, rightText.textContent] = shown.map((side) => side.text);
     range.style.width = pair.style.width;
     split();
   }

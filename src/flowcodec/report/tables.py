@@ -31,6 +31,8 @@ def cell(value: float | None, form: str, at: str, unit: str = "", note: str = ""
 def bd_table(dataset: Dataset) -> str:
     """BD-rate of every curve against the anchor, with intervals, best first; published curves once, marked."""
     first = dataset.parts[0].content["bd_rate_percent"]
+    if not any(part.content["bd_rate_percent"]["values"] for part in dataset.parts):
+        return "<p>There are no published curves of these images; see image by image below.</p>"
     windows = first["windows_db"]
     header = ["codec", *(f"BD-rate, {low:g}{DASH}{high:g} dB" for low, high in windows.values())]
     entries: dict[str, tuple[float, list[str]]] = {}
