@@ -62,12 +62,12 @@ VARIANTS: tuple[PillowCodec, ...] = (JpegAsPublished(), WebPAsPublished(), Jpeg2
 PAIRS = (
     ("JPEG", "JPEG", "4:4:4 colour and optimised progressive tables, against 4:2:0 and standard tables"),
     ("JPEG, as published", "JPEG", "the published settings: Pillow's defaults"),
-    ("JPEG, as published", "JPEG 4:2:0 (TFC)", "Pillow's defaults; the TFC curve was made with another encoder version"),
+    ("JPEG, as published", "JPEG 4:2:0 (TFC)", "Pillow's defaults; the settings of that curve are not given"),
     ("WebP", "WebP", "method 6, against Pillow's default 4"),
     ("WebP, as published", "WebP", "the published settings: Pillow's defaults"),
-    ("JPEG 2000", "JPEG 2000 (OpenJPEG)", "equal rate for every image, as our settings are compression ratios"),
+    ("JPEG 2000", "JPEG 2000 (OpenJPEG)", "9/7 wavelet, equal rate for every image"),
     ("JPEG 2000, 5/3 wavelet", "JPEG 2000 (OpenJPEG)", "the same with the 5/3 wavelet, the default of OpenJPEG's command line"),
-    ("JPEG 2000, equal PSNR", "JPEG 2000 (OpenJPEG)", "equal PSNR for every image, which costs rate on a mean curve"),
+    ("JPEG 2000, equal PSNR", "JPEG 2000 (OpenJPEG)", "9/7 wavelet, equal PSNR for every image"),
 )
 
 

@@ -69,11 +69,11 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Measures ``codecs`` on the images of ``paths`` and writes ``out``; returns what it wrote.
 
-    For the 24 Kodak images, published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists. Rows of codecs that are not
-    in this run stay. ``busy`` is for a machine that does other work too: CPU seconds are kept, wall seconds are not; without
-    ``timing`` neither is. ``repeats`` is over how many calls a time is the median; ``resume=False`` measures anew.
-    ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that can be
-    refused is refused before the first codec runs. Raises InputError.
+    For the 24 Kodak images, published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists.
+    Rows of codecs that are not in this run stay. ``busy`` is for a machine that does other work too: CPU seconds are kept, wall
+    seconds are not; without ``timing`` neither is. ``repeats`` is over how many calls a time is the median; ``resume=False``
+    measures anew. ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that
+    can be refused is refused before the first codec runs. Raises InputError.
     """
     if workers < 1 or repeats < 1:
         raise InputError(f"workers, repeats: expected at least 1, found {workers}, {repeats}")
