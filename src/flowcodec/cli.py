@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from flowcodec import bounds_cli
+from flowcodec import bounds_cli, evidence
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
@@ -359,36 +359,7 @@ def export(
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
 
-@app.command()
-def benchmark(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the results; goes on with what it holds.")] = Path(
-        "benchmark.json"
-    ),
-    codec: Annotated[list[str] | None, typer.Option(help="Only this codec; may be repeated.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one core each.")] = 1,
-    timing: Annotated[bool, typer.Option(help="Measure times as well; not on a busy machine.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what OUT already holds.")] = False,
-) -> None:
-    """Measure rate and distortion of FlowCodec, JPEG, JPEG 2000, WebP and AVIF on whole files."""
-    from flowcodec.benchmark.classical import CLASSICAL
-    from flowcodec.benchmark.ours import FlowCodec
-    from flowcodec.benchmark.run import Codec, run_benchmark
-    from flowcodec.progress import CountReport
-
-    every: list[Codec] = [*CLASSICAL, FlowCodec(), FlowCodec(channel="dither")]
-    known = {entry.name: entry for entry in every}
-    for name in codec or ():
-        if name not in known:
-            raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")
-    chosen = [known[name] for name in codec or known]
-    with CountReport("measuring") as progress:
-        document = run_benchmark(paths, chosen, out, workers=workers, timing=timing, resume=not fresh, progress=progress)
-    against = document["image_by_image"]["bd_rate_percent_against"]
-    if against:
-        typer.echo("BD-rate of FlowCodec in percent, image by image (negative: fewer bits at the same PSNR), against")
-        typer.echo("\n".join(lines(against)))
-    typer.echo(f"results in {out}")
+app.registered_commands += evidence.app.registered_commands
 
 
 app.add_typer(bounds_cli.app, name="bounds")
