@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from flowcodec import cli_radio
 from flowcodec.errors import InputError
 from flowcodec.text import facts_of, lines, number, one_line
 
@@ -69,6 +70,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FlowCodec: image compression with a normalizing flow.",
 )
+
+app.add_typer(cli_radio.app, name="radio")
 
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]

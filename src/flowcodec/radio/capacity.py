@@ -67,7 +67,7 @@ def linear_distortion(variances: np.ndarray, noise: float, power: float) -> np.n
 
 
 def hybrid_distortion(variance: float, share: float, csnr: float, design_csnr: float) -> float:
-    """D of a Gaussian sample over one real use: digital at (1 - a) P, its error analog on top at a P, an ideal code for the design.
+    """D of a Gaussian sample over one real use: ideal digital code at (1 - a) P, its error analog on top at a P.
 
     D = var (a P + N) / (P + N) * N' / (a P + N'), N the noise of the design and N' <= N the real one.
     References: Mittal & Phamdo 2002; Skoglund, Phamdo & Alajaji 2006.

@@ -52,9 +52,9 @@ def _modes() -> tuple[Mode, ...]:
     # Steps of about 0.6 dB. A denser constellation takes over where its BICM limit is the lower one at the same efficiency.
     efficiencies = {
         2: (0.5, 0.7, 0.9, 1.1, 1.25),
-        4: (1.4, 1.6, 1.8, 2.0, 2.2),
-        6: (2.4, 2.6, 2.8, 3.0, 3.25, 3.5),
-        8: (3.75, 4.0, 4.3, 4.6, 5.0, 5.4, 5.8),
+        4: (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0),
+        6: (3.25, 3.5, 3.75, 4.0),
+        8: (4.3, 4.6, 5.0, 5.4),
     }
     return tuple(Mode(bits, round(e / bits, 4)) for bits, values in efficiencies.items() for e in values)
 
@@ -167,9 +167,7 @@ def _code(information: int, coded: int, bits: int) -> _Code:
     try:
         return _Code(information, coded, bits)
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"the digital layer needs {error.name}: pip install 'flowcodec[radio]', see docs/radio.md"
-        ) from error
+        raise InputError(f"the digital layer needs {error.name}: pip install 'flowcodec[radio]', see docs/radio.md") from error
 
 
 @lru_cache(maxsize=16)

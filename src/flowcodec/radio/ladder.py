@@ -13,9 +13,10 @@ from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.step import STEP_COUNT, STEPS_PER_OCTAVE, log2_step, step_index
 
 _SIZE_TOLERANCE = 0.01
-_FIRST_STEP = 24.0
+_FIRST_STEP, _FIRST_COARSE_STEP = 24.0, 110.0
 _OCTAVES = 1.0
 """First guess: the bits halve where the step doubles."""
+_PSNR_TOLERANCE_DB, _DB_PER_OCTAVE, _PSNR_TRIALS = 0.5, 3.0, 5
 
 
 class Ladder:
@@ -53,14 +54,16 @@ class Ladder:
             index = self._guess(size)
 
     def of_psnr(self, target_db: float) -> bytes:
-        """The coarsest file of at least ``target_db`` found by halving, to 1/8 octave of the step; the coarsest of all if it does."""
-        low, high = step_index(4.0), STEP_COUNT - 1
-        if self.psnr_db(high) >= target_db:
-            return self.file(high)
-        while high - low > STEPS_PER_OCTAVE // 8:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.psnr_db(middle) >= target_db else (low, middle)
-        return self.file(low)
+        """A file of at least ``target_db`` and at most half a decibel more, where the steps up to the coarsest have one."""
+        index = step_index(_FIRST_COARSE_STEP)
+        for _ in range(_PSNR_TRIALS):
+            excess = self.psnr_db(index) - target_db
+            if 0 <= excess <= _PSNR_TOLERANCE_DB or (excess > 0 and index == STEP_COUNT - 1):
+                break
+            jump = round((excess - _PSNR_TOLERANCE_DB / 2) / _DB_PER_OCTAVE * STEPS_PER_OCTAVE)
+            index = min(max(index + jump, 0), STEP_COUNT - 1)
+        enough = [index for index, value in self._psnr.items() if value >= target_db]
+        return self.file(max(enough, default=min(self._psnr)))
 
     def _guess(self, size: int) -> int:
         """Index for a size by the logarithms of the files known, strictly between its neighbours."""

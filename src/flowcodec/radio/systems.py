@@ -154,5 +154,3 @@ class HybridSystem:
             "blocks": header.main.blocks,
             "peak_to_average_db": 10 * math.log10(float(np.max(np.abs(self.sent.symbols) ** 2))),
         }
-
-

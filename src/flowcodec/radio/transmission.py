@@ -95,7 +95,17 @@ def unpack_header(data: bytes) -> Header | None:
     if version != _VERSION or max(base_mode, main_mode) >= len(MODES) or not np.isfinite(scale):
         return None
     header = Header(
-        height, width, base_mode, main_mode, base_bytes, main_bytes, layer_uses, share / _SHARE_UNIT, design_db, scale, tuple(colour)
+        height,
+        width,
+        base_mode,
+        main_mode,
+        base_bytes,
+        main_bytes,
+        layer_uses,
+        share / _SHARE_UNIT,
+        design_db,
+        scale,
+        tuple(colour),
     )
     try:
         fits = header.main.size_bytes >= main_bytes

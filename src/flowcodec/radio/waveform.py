@@ -3,10 +3,9 @@
     preamble (known, QPSK), then data with a pilot after every PILOT_SPACING uses; root-raised-cosine pulses, OVERSAMPLING samples
     a symbol
 
-The receiver: coarse start by the preamble's two equal halves (their correlation also gives the carrier offset), exact start and
-fraction of a sample by the matched filter's preamble, then phase, gain and noise power from preamble and pilots.
-References: Schmidl & Cox, Robust frequency and timing synchronization for OFDM, 1997, sec. III (two equal halves); Proakis & Salehi,
-Digital Communications, sec. 9.2 (root-raised cosine).
+The receiver correlates the matched filter's output with the preamble at each of a few carrier offsets, refines start (to 1/32
+sample) and offset on the best, and takes phase, gain and noise power from preamble and pilots.
+Reference: Proakis & Salehi, Digital Communications, 5th ed., sec. 5.1 to 5.3 (synchronisation), 9.2 (root-raised cosine).
 """
 
 import math
@@ -26,7 +25,7 @@ SPAN = 12
 OFFSET_LIMIT = 0.005
 """Carrier offset that is found, in symbol rates."""
 _DETECTION = 0.25
-"""Squared correlation with the preamble, over the power there, from which a frame counts as found: noise alone stays below 0.07."""
+"""Squared correlation with the preamble, over the power there, that makes a frame: noise alone stays below 0.1."""
 _SEED = 0xBEAC
 _PHASE_WINDOW = 9
 
@@ -44,13 +43,13 @@ def root_raised_cosine() -> np.ndarray:
 
 
 def known_symbols(count: int) -> np.ndarray:
-    """QPSK of unit power: the pilots, and the halves of the preamble."""
+    """QPSK of unit power: the preamble and the pilots begin with the same ones."""
     quadrants = np.random.Generator(np.random.Philox(key=_SEED)).integers(0, 4, count)
     return np.exp(1j * np.pi * (quadrants / 2 + 0.25))
 
 
 def preamble() -> np.ndarray:
-    return np.tile(known_symbols(PREAMBLE_USES // 2), 2)
+    return known_symbols(PREAMBLE_USES)
 
 
 def _pilot_places(data: int) -> tuple[np.ndarray, np.ndarray]:
