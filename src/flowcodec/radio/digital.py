@@ -250,5 +250,5 @@ def best_mode(snr_db: float, error_rate: float = 1e-4) -> Mode:
 
     The most robust mode where none does.
     """
-    fitting = [mode for mode in MODES if threshold_db(mode, error_rate) <= snr_db]
+    fitting = [mode for mode in MODES if mode.name in _fits() and threshold_db(mode, error_rate) <= snr_db]
     return max(fitting, key=lambda mode: mode.efficiency, default=MODES[0])
