@@ -84,8 +84,8 @@ def recordings_line() -> str:
     csnr = max(abs(row["estimated_csnr_db"] - row["csnr_db"]) for row in rows)
     offset = max(abs(row["estimated_offset"] - row["offset"]) for row in rows)
     return (
-        f"{document['decoded']} of {document['count']} decode to exactly the sent picture; of those found, the noise was estimated to "
-        f"{csnr:.2f} dB and the carrier offset to {100 * offset:.4f} % of the symbol rate at worst."
+        f"{document['decoded']} of {document['count']} decode to exactly the sent picture; of those found, noise was estimated "
+        f"to {csnr:.2f} dB and the carrier offset to {100 * offset:.4f} % of the symbol rate at worst."
     )
 
 

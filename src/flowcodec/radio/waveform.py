@@ -26,6 +26,8 @@ OFFSET_LIMIT = 0.005
 """Carrier offset that is found, in symbol rates."""
 _DETECTION = 0.25
 """Squared correlation with the preamble, over the power there, that makes a frame: noise alone stays below 0.1."""
+_SILENCE = 1e-6
+"""Power below this share of the strongest in the recording is no frame."""
 _SEED = 0xBEAC
 _PHASE_WINDOW = 9
 
@@ -127,7 +129,9 @@ def _search(filtered: np.ndarray) -> tuple[int, float]:
     reference = np.zeros((PREAMBLE_USES - 1) * OVERSAMPLING + 1, complex)
     reference[::OVERSAMPLING] = preamble()
     comb = np.abs(reference) > 0
-    energy = fftconvolve(np.abs(filtered) ** 2, comb[::-1].astype(float), mode="valid").clip(1e-300)
+    energy = fftconvolve(np.abs(filtered) ** 2, comb[::-1].astype(float), mode="valid")
+    # In silence both correlations are rounding errors, whose ratio means nothing.
+    energy = np.maximum(energy, max(_SILENCE * float(energy.max()), 1e-300))
     positions = np.arange(len(reference)) / OVERSAMPLING
     best = (0.0, 0, 0.0)
     # The correlation falls to 0.9 a quarter of 1 / PREAMBLE_USES away from the offset.
