@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from flowcodec import bounds_cli, evidence
+from flowcodec.commands import bounds, evidence, radio
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
@@ -69,6 +69,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FlowCodec: image compression with a normalizing flow.",
 )
+
 
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
@@ -360,9 +361,8 @@ def export(
 
 
 app.registered_commands += evidence.app.registered_commands
-
-
-app.add_typer(bounds_cli.app, name="bounds")
+app.add_typer(bounds.app, name="bounds")
+app.add_typer(radio.app, name="radio")
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------
