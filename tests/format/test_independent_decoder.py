@@ -11,6 +11,7 @@ from regenerate import FOLDER, HASHES, pixel_hash
 
 import flowcodec
 from flowcodec.runtime.bundle import SHIPPED
+from flowcodec.runtime.pixel_model import DATA
 
 from .independent_decoder import Rejected, decode
 
@@ -22,7 +23,17 @@ NAMES = sorted(set(json.loads(HASHES.read_text())) - TOO_LARGE)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_golden_file_decodes_to_the_pinned_pixels(name: str) -> None:
-    assert pixel_hash(decode((FOLDER / f"{name}.flow").read_bytes(), MODEL)) == json.loads(HASHES.read_text())[name]
+    assert pixel_hash(decode((FOLDER / f"{name}.flow").read_bytes(), MODEL, DATA)) == json.loads(HASHES.read_text())[name]
+
+
+@pytest.mark.parametrize("name", ["color_dither", "grey", "line", "alpha"])
+def test_reduced_sizes(name: str) -> None:
+    data = (FOLDER / f"{name}.flow").read_bytes()
+    size = flowcodec.info(data)
+    for levels in range(1, (max(size["width"], size["height"]) - 1).bit_length() + 1):
+        expected = flowcodec.decode(data, levels=levels, threads=1)
+        assert np.array_equal(decode(data, MODEL, DATA, levels), expected)
+        assert np.array_equal(decode(data[:-1], MODEL, DATA, levels), expected)
 
 
 def test_flipped_bit_is_refused() -> None:
@@ -31,7 +42,7 @@ def test_flipped_bit_is_refused() -> None:
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(Rejected):
-            decode(bytes(damaged), MODEL)
+            decode(bytes(damaged), MODEL, DATA)
 
 
 def coupling(inputs: list[tuple[str, int]], outputs: int, generator: np.random.Generator) -> bytes:
@@ -87,6 +98,6 @@ def test_model_with_couplings(photograph: np.ndarray, model_with_couplings: Path
     model = str(model_with_couplings)
     data = flowcodec.encode(pixels, step=step, channel=channel, seed=2**32 - 1, model=model, threads=1)
     expected = flowcodec.decode(data, threads=1, model=model)
-    assert np.array_equal(decode(data, model), expected)
+    assert np.array_equal(decode(data, model, DATA), expected)
     plain = flowcodec.decode(flowcodec.encode(pixels, step=step, channel=channel, seed=2**32 - 1, threads=1), threads=1)
     assert not np.array_equal(expected, plain)

@@ -31,6 +31,11 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         "grey": (crop[:, :, 1], {"quality": 50}),
         "alpha": (np.dstack([crop, alpha]), {"quality": 40}),
         "pixel": (crop[:1, :1], {}),
+        "lossless": (crop[:33, :40], {"lossless": True}),
+        "lossless_alpha": (np.dstack([crop, alpha])[:40, :23], {"lossless": True}),
+        "lossless_grey": (crop[:30, :30, 1], {"lossless": True}),
+        "lossless_flat": (crop[:64, :64] // 64 * 64, {"lossless": True}),
+        "near_lossless": (crop[:31, :45], {"max_error": 2}),
         "line": (crop[:1], {"step": 5}),
     }
 

@@ -27,3 +27,10 @@ def test_encoder_writes_the_golden_bytes() -> None:
     """The encoder's analysis is in floating point, so only a picture that leaves no doubt is asked: a single pixel."""
     pixels, settings = cases()["pixel"]
     assert flowcodec.encode(pixels, **settings) == (FOLDER / "pixel.flow").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["lossless", "lossless_grey", "near_lossless"])
+def test_lossless_encoder_writes_the_golden_bytes(name: str) -> None:
+    """Both sides of the pixel model are integers, so the bytes are the same on every machine too."""
+    pixels, settings = cases()[name]
+    assert flowcodec.encode(pixels, **settings) == (FOLDER / f"{name}.flow").read_bytes()

@@ -31,7 +31,20 @@ from flowcodec.runtime.container import BoxKind
 
 MUTANTS = int(os.environ.get("FLOWCODEC_MUTANTS", "300"))
 HANG_S = 60
-ORIGINALS = ("color", "grey", "fine", "dither", "alpha", "constant alpha", "metadata", "pixel", "line")
+ORIGINALS = (
+    "color",
+    "grey",
+    "fine",
+    "dither",
+    "alpha",
+    "constant alpha",
+    "metadata",
+    "pixel",
+    "line",
+    "lossless",
+    "near lossless",
+    "stored",
+)
 Pieces = list[tuple[int, bytes]]
 """Kind and payload of every box, the header included."""
 Mutation = Callable[[bytes, bytes, random.Random], bytes]
@@ -92,8 +105,8 @@ def _with_metadata(pixels: np.ndarray) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def originals() -> dict[str, bytes]:
-    """Real files of small pictures: shaded, with an edge and some noise; 48 x 40 but for the last two."""
+def originals(photograph: np.ndarray) -> dict[str, bytes]:
+    """Real files of small pictures: shaded, with an edge and some noise, one of a photograph; 48 x 40 but for two."""
     rows, columns, channels = np.ogrid[:40, :48, :4]
     noise = np.random.default_rng(5).normal(0, 6, (40, 48, 4))
     shaded = 40 + 3 * rows + columns * (1 + channels) / 2 + 60 * (rows + columns > 50) + noise
@@ -110,6 +123,9 @@ def originals() -> dict[str, bytes]:
         "metadata": flowcodec.encode(_with_metadata(rgb)),
         "pixel": flowcodec.encode(rgb[:1, :1]),
         "line": flowcodec.encode(rgb[:1]),
+        "lossless": flowcodec.encode(photograph[200:240, 300:348], lossless=True),
+        "near lossless": flowcodec.encode(rgba, max_error=2),
+        "stored": flowcodec.encode(rgb // 128 * 100, lossless=True),
     }
 
 
@@ -254,7 +270,7 @@ def shuffle_latents(data: bytes, other: bytes, rng: random.Random) -> bytes:
 def change_kind(data: bytes, other: bytes, rng: random.Random) -> bytes:
     pieces = _pieces(data)
     index = rng.randrange(len(pieces))
-    pieces[index] = rng.choice([0, 1, 2, 3, 127, 128, 129, 130, 131, 132, 255]), pieces[index][1]
+    pieces[index] = rng.choice([0, 1, 2, 3, 8, 9, 127, 128, 129, 130, 131, 132, 255]), pieces[index][1]
     return _frame(sorted(pieces, key=lambda piece: piece[0]) if rng.random() < 0.8 else pieces)
 
 

@@ -6,6 +6,7 @@ are coded raw; a high part at the clip is followed by an Exp-Golomb code of the 
 ANS is last in, first out: the encoder keeps the operations of a box and codes them in reverse.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +23,7 @@ _ACCOUNT_SLACK, _ACCOUNT_SLACK_BITS = 0.01, 256
 _Ans = constriction.stream.stack.AnsCoder
 _Uniform = constriction.stream.model.Uniform
 _Categorical = constriction.stream.model.Categorical
+_Family = _Categorical(perfect=False)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Tables:
     def bits(self, table: int, symbols: np.ndarray) -> float:
         """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under one table."""
         return float(self.costs[self.starts[table] + symbols].sum(dtype=np.float64))
+
+    @classmethod
+    def none(cls) -> "Tables":
+        """For streams whose symbols come with frequencies of their own."""
+        return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.uint8))
 
     @cached_property
     def _models(self) -> dict[int, object]:
@@ -68,6 +75,17 @@ def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int
     return order, [(int(t), int(ends[t] - counts[t]), int(ends[t])) for t in np.flatnonzero(counts)]
 
 
+def _bits_of(frequencies: np.ndarray, symbols: np.ndarray) -> float:
+    """Sum of -log2 of the probabilities of symbols under rows of frequencies that sum to 2^24."""
+    chosen = frequencies[np.arange(len(symbols)), symbols]
+    return float((_CODER_BITS - np.log2(chosen)).sum())
+
+
+def _weights(frequencies: np.ndarray) -> np.ndarray:
+    """What constriction, which adds one to every weight it is given, turns into these frequencies."""
+    return (frequencies - 1).astype(np.float64)
+
+
 class SymbolEncoder:
     """Collects the symbols of a box; ``finish`` codes them. ``ideal_bits`` is the sum of -log2 of the probabilities used."""
 
@@ -75,6 +93,7 @@ class SymbolEncoder:
         self.tables = tables
         self.ideal_bits = 0.0
         self._operations: list[tuple[np.ndarray, object]] = []
+        self._own: dict[int, Callable[[], np.ndarray]] = {}
 
     def push(self, coefficients: np.ndarray, table_ids: np.ndarray) -> None:
         """Codes integers k, each with the table of its id; both flat and of one length."""
@@ -94,7 +113,7 @@ class SymbolEncoder:
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << int(bits)) - 1)), int(bits))
         escaped = np.abs(clipped) == reach
-        self._push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
+        self.push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
 
     def push_raw(self, values: np.ndarray, bits: int) -> None:
         """Codes integers of ``bits`` equally likely bits each."""
@@ -104,11 +123,17 @@ class SymbolEncoder:
             self._operations.append((chunk, _Uniform(1 << count)))
         self.ideal_bits += bits * len(values)
 
+    def push_own(self, symbols: np.ndarray, frequencies: Callable[[], np.ndarray]) -> None:
+        """Codes symbols 0 ... K - 1, each with frequencies of its own: int64 (n, K), asked for only when the box is finished."""
+        if len(symbols):
+            self._own[len(self._operations)] = frequencies
+            self._operations.append((symbols.astype(np.int32), _Family))
+
     def push_numbers(self, values: np.ndarray) -> None:
         """Codes a few signed integers without a model (zigzag, then Exp-Golomb)."""
-        self._push_exp_golomb(np.where(values < 0, -2 * values - 1, 2 * values))
+        self.push_exp_golomb(np.where(values < 0, -2 * values - 1, 2 * values))
 
-    def _push_exp_golomb(self, values: np.ndarray) -> None:
+    def push_exp_golomb(self, values: np.ndarray) -> None:
         """Codes integers >= 0: the bit length of v + 1, then its bits below the leading one."""
         if len(values) == 0:
             return
@@ -120,8 +145,14 @@ class SymbolEncoder:
 
     def finish(self) -> bytes:
         coder = _Ans()
-        for symbols, model in reversed(self._operations):
-            coder.encode_reverse(symbols, model)
+        for index in reversed(range(len(self._operations))):
+            symbols, model = self._operations[index]
+            if index in self._own:
+                frequencies = self._own[index]()
+                self.ideal_bits += _bits_of(frequencies, symbols)
+                coder.encode_reverse(symbols, model, _weights(frequencies))
+            else:
+                coder.encode_reverse(symbols, model)
         return coder.get_compressed().astype("<u4").tobytes()
 
 
@@ -136,7 +167,9 @@ class SymbolDecoder:
         if len(payload) % 4:
             raise FormatError(f"latent box: expected whole 32-bit words, found {len(payload)} bytes; the file is damaged")
         self.tables = tables
-        self._bits_left = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols read so far."""
+        self._bits_held = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         try:
             self._coder = _Ans(words) if len(words) else _Ans()
@@ -161,13 +194,13 @@ class SymbolDecoder:
             chosen = low_bits == bits
             low[chosen] = self.pop_raw(int(chosen.sum()), int(bits))
         escaped = np.abs(high) == reach
-        extra = self._pop_exp_golomb(int(escaped.sum()))
+        extra = self.pop_exp_golomb(int(escaped.sum()))
         high[escaped] += np.where(high[escaped] < 0, -extra, extra)
         return (high << low_bits) | low
 
     def _spend(self, bits: float) -> None:
-        self._bits_left -= bits
-        if self._bits_left < 0:
+        self.ideal_bits += bits
+        if self.ideal_bits > self._bits_held:
             raise FormatError("latent box: holds fewer bits than its coefficients need; the file is damaged")
 
     def pop_raw(self, count: int, bits: int) -> np.ndarray:
@@ -178,11 +211,19 @@ class SymbolDecoder:
             values |= self._coder.decode(_Uniform(size), count).astype(np.int64) << begin
         return values
 
+    def pop_own(self, frequencies: np.ndarray) -> np.ndarray:
+        """int64 symbols, one for each row of frequencies (n, K)."""
+        if len(frequencies) == 0:
+            return np.zeros(0, np.int64)
+        symbols = self._coder.decode(_Family, _weights(frequencies)).astype(np.int64)
+        self._spend(_bits_of(frequencies, symbols))
+        return symbols
+
     def pop_numbers(self, count: int) -> np.ndarray:
-        codes = self._pop_exp_golomb(count)
+        codes = self.pop_exp_golomb(count)
         return np.where(codes & 1, -(codes + 1) // 2, codes // 2)
 
-    def _pop_exp_golomb(self, count: int) -> np.ndarray:
+    def pop_exp_golomb(self, count: int) -> np.ndarray:
         if count == 0:
             return np.zeros(0, np.int64)
         lengths = self.pop_raw(count, 5)

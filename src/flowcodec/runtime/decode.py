@@ -4,17 +4,18 @@ import os
 
 import numpy as np
 
-from flowcodec.errors import WrongModel
+from flowcodec.errors import FormatError, WrongModel
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import decode_alpha
 from flowcodec.runtime.bundle import Model, find_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.container import BoxKind, File, Header
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
 from flowcodec.runtime.latent import LatentDecoder
+from flowcodec.runtime.lossless import decode_lossless
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.restore import restore
 
@@ -30,6 +31,15 @@ def make_runner(model: Model, threads: int | None = None, optimise: bool = True)
             _runners.pop(next(iter(_runners)))
         _runners[key] = OrtRunner(model.graphs, key[1], optimise)
     return _runners[key]
+
+
+def model_of(header: Header, model: Model | None) -> Model:
+    """The model that a file needs: the given one, or a shipped one. Raises MissingModel, WrongModel."""
+    if model is None:
+        return find_model(header.model_id)
+    if model.id != header.model_id:
+        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    return model
 
 
 def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runner: Runner) -> np.ndarray:
@@ -48,15 +58,21 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
     """
     file = container.read(data)
     header = file.header
-    if model is None:
-        model = find_model(header.model_id)
-    elif model.id != header.model_id:
-        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    if header.lossless:
+        return with_companions(decode_lossless(file), file)
+    if any(box.kind in (BoxKind.PIXELS, BoxKind.STORED) for box in file.boxes):
+        raise FormatError("expected latents only in a lossy file, found pixels; the file is damaged")
+    model = model_of(header, model)
     pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
+    return with_companions(pixels, file)
+
+
+def with_companions(pixels: np.ndarray, file: File) -> Picture:
+    """uint8 (H, W, C) and what the boxes behind the pixels hold. Raises FormatError."""
     alpha = file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,
-        alpha=None if alpha is None else decode_alpha(alpha, header.height, header.width),
+        alpha=None if alpha is None else decode_alpha(alpha, file.header.height, file.header.width),
         icc=file.first(BoxKind.ICC),
         exif=file.first(BoxKind.EXIF),
         xmp=file.first(BoxKind.XMP),
