@@ -55,8 +55,8 @@ def read_all(paths: Sequence[Path]) -> list[Results]:
     """
     found = [_read(path) for path in paths]
     if all(results.kind == OTHER for results in found):
-        names = ", ".join(str(path) for path in paths)
-        raise InputError(f"{names}: expected results of `flowcodec benchmark`, `generations`, or a script of benchmarks/")
+        given = ", ".join(str(path) for path in paths)
+        raise InputError(f"{given}: expected results of `flowcodec benchmark`, `generations`, or a script of benchmarks/")
     names = [results.name for results in found]
     for name in names:
         if names.count(name) > 1:
