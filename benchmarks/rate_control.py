@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import flowcodec
-from flowcodec.benchmark.datasets import DatasetImage, find_images
+from flowcodec.benchmark.datasets import SourceImage, find_images
 from flowcodec.benchmark.environment import environment
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_detailed
@@ -27,7 +27,7 @@ PSNR_DB = (30.0, 42.0)
 SEED = 0
 
 
-def size_row(image: DatasetImage, rate_bpp: float, as_bpp: bool, threads: int) -> dict[str, Any]:
+def size_row(image: SourceImage, rate_bpp: float, as_bpp: bool, threads: int) -> dict[str, Any]:
     picture = Picture(image.pixels())
     target = int(rate_bpp * picture.width * picture.height / 8)
     wanted: dict[str, Any] = {"bpp": rate_bpp} if as_bpp else {"size": target}
@@ -44,7 +44,7 @@ def size_row(image: DatasetImage, rate_bpp: float, as_bpp: bool, threads: int) -
     }
 
 
-def psnr_row(image: DatasetImage, target_db: float, threads: int) -> dict[str, Any]:
+def psnr_row(image: SourceImage, target_db: float, threads: int) -> dict[str, Any]:
     picture = Picture(image.pixels())
     encoded = encode_detailed(picture, EncodeSettings(threads=threads, psnr=target_db))
     found = psnr_db(picture.pixels, decode_picture(encoded.data, threads).pixels)

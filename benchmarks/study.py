@@ -173,8 +173,8 @@ def summarise(rows: list[dict[str, Any]], arms: list[Arm]) -> list[dict[str, Any
 
 def _bd_rate(base: dict[str, Any], row: dict[str, Any]) -> float | None:
     try:
-        curves = [Curve.from_points(entry["arm"], entry["bpp"], entry["psnr_db"]) for entry in (base, row)]
-        return bd_rate(*curves, overlap(*curves))
+        anchor, test = (Curve.from_points(entry["arm"], entry["bpp"], entry["psnr_db"]) for entry in (base, row))
+        return bd_rate(anchor, test, overlap(anchor, test))
     except InputError:
         return None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import bjontegaard
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator
 
@@ -64,6 +64,7 @@ def test_a_constant_factor_in_rate_is_the_bd_rate() -> None:
     assert bd_psnr(anchor, better, (0.1, 1.5)) == pytest.approx(0.5, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.floats(-5, 5)), min_size=2, max_size=12), st.integers(0, 2**32 - 1))
 def test_pchip_equals_scipy(steps: list[tuple[float, float]], seed: int) -> None:
     """y may turn, so that the rules for slopes at turns are exercised too."""

@@ -141,6 +141,7 @@ def broken(make_document: Callable[..., dict[str, Any]]) -> Iterator[tuple[dict[
     yield {"a": json.dumps(whole), "b": json.dumps(same)}, r"b\.json: AVIF is in a\.json too"
     yield {"a": "{"}, "expected JSON"
     yield {"a": '{"x": 1}'}, "expected results of"
+    yield {"a": "[1]"}, "expected an object of results, found a list"
     yield {"a": json.dumps({**whole, "format": 2})}, "expected results of format 1, found 2"
 
 
@@ -157,6 +158,12 @@ def test_refusals(make_document: Callable[..., dict[str, Any]], tmp_path: Path) 
     with pytest.raises(InputError, match="benchmark --keep"):
         load_pictures([tmp_path])
     assert not (tmp_path / "report.html").exists()
+
+
+def test_results_of_other_parts_are_listed(results: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "bounds.json").write_text('{"confidence": 1}')
+    write_page([results["study"], tmp_path / "bounds.json"], tmp_path / "report.html", [])
+    assert "other, not shown here" in Page((tmp_path / "report.html").read_text()).texts
 
 
 def test_files_of_the_same_images_are_one_data_set(

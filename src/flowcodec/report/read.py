@@ -18,6 +18,7 @@ from typing import Any
 from flowcodec.errors import InputError
 
 FORMAT = 1
+OTHER = "other, not shown here"
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,14 @@ def place(file: str, *keys: str | int) -> str:
 
 
 def read_all(paths: Sequence[Path]) -> list[Results]:
-    """Raises InputError for a missing, unreadable or unknown file, and for two of the same name."""
+    """Results of other parts of the project are listed on the page, not shown, so that ``results/*.json`` may be given.
+
+    Raises InputError for a missing or unreadable file, for two of the same name, and where there is nothing to show.
+    """
     found = [_read(path) for path in paths]
+    if all(results.kind == OTHER for results in found):
+        given = ", ".join(str(path) for path in paths)
+        raise InputError(f"{given}: expected results of `flowcodec benchmark`, `generations`, or a script of benchmarks/")
     names = [results.name for results in found]
     for name in names:
         if names.count(name) > 1:
@@ -96,17 +103,15 @@ def _read(path: Path) -> Results:
         raise InputError(f"{path}: cannot be read ({error})") from error
     except ValueError as error:
         raise InputError(f"{path}: expected JSON written by a benchmark ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected an object of results, found a {type(content).__name__}")
     kind = _kind(content)
-    if kind is None:
-        raise InputError(f"{path}: expected results of `flowcodec benchmark`, `generations`, or a script of benchmarks/")
     if kind == "benchmark" and content["format"] != FORMAT:
         raise InputError(f"{path}: expected results of format {FORMAT}, found {content['format']}")
     return Results(path.name, kind, content, hashlib.sha256(data).hexdigest())
 
 
-def _kind(content: Any) -> str | None:
-    if not isinstance(content, dict):
-        return None
+def _kind(content: dict[str, Any]) -> str:
     if content.get("kind") in ("generations", "study"):
         return content["kind"]
     if {"format", "images", "codecs", "curves", "rows"} <= set(content):
@@ -116,4 +121,4 @@ def _kind(content: Any) -> str | None:
     if "photographs" in content:
         return "memory"
     rows = content.get("rows")
-    return "ablation" if isinstance(rows, list) and rows and "arm" in rows[0] else None
+    return "ablation" if isinstance(rows, list) and rows and "arm" in rows[0] else OTHER
