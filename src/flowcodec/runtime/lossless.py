@@ -28,7 +28,7 @@ _STORED_EXPANSION = 1032
 """The same for a stored image: what DEFLATE can do."""
 _WEBP_SIDE = 16383
 _WORTH_A_TRY = 1.05
-"""The slowest settings of WebP save no more than this over the quick ones on what the pixel model is good at, and PNG nothing."""
+"""A stored image is tried in earnest only where a quick WebP comes this near to the coded pixels."""
 _SIZE_BYTES = 4
 _VALUE_MAX = 255
 _PNG_DEPTH_OFFSET, _WEBP_KIND = 24, slice(12, 16)
