@@ -19,31 +19,36 @@ import torch
 from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
 from flowcodec.benchmark.environment import environment
 from flowcodec.export.graph import build_graphs
-from flowcodec.export.tables import build_step_multipliers, build_tables
+from flowcodec.export.statistics import count_latents
+from flowcodec.export.tables import RATE_WEIGHT, build_step_multipliers, build_tables
 from flowcodec.model import checkpoint
 from flowcodec.runtime import bundle, decode, encode
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.training.config import DataConfig
-from flowcodec.training.data import held_out_crops
+from flowcodec.training.data import held_out_crops, training_crops
 
 RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
-RATE_WEIGHTS = (0.5, 0.7, 1.4, 2.0)
+RATE_WEIGHTS = (0.5, 1.0, 1.4, 2.0)
 CROPS, SIDE = 12, 384
+COUNTED, COUNTED_SIDE = 96, 256
 
 
-def arms(weights: Path) -> Iterator[tuple[str, Model, str]]:
-    """(name, model, channel), the default first."""
+def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[tuple[str, Model, str]]:
+    """(name, model, channel), the default first: the one that is shipped."""
     network, _ = checkpoint.load_model(weights)
     graphs, info, _ = build_graphs(network)
-    tables, channels = build_tables(network)
+    counts = count_latents(network, counted, RATE_WEIGHT)
+    tables, channels = build_tables(network, RATE_WEIGHT, counts)
     model = Model(b"ablation", {}, graphs, info, build_step_multipliers(network), tables, channels)
-    yield "default", model, "round"
+    yield f"default (slope {RATE_WEIGHT:g})", model, "round"
     for weight in RATE_WEIGHTS:
-        tables, channels = build_tables(network, weight)
-        yield f"slope of the quantiser x {weight:g}", replace(model, tables=tables, channels=channels), "round"
+        tables, channels = build_tables(network, weight, counts)
+        yield f"slope of the quantiser {weight:g}", replace(model, tables=tables, channels=channels), "round"
+    tables, channels = build_tables(network, RATE_WEIGHT)
+    yield "tables from the learned density alone", replace(model, tables=tables, channels=channels), "round"
     centred = replace(model.channels, thresholds=(32 + 64 * np.arange(8))[None, None].repeat(2, 0).repeat(128, 1))
     yield "no dead zone (thresholds at the middle)", replace(model, channels=centred), "round"
     yield "dither instead of rounding", model, "dither"
@@ -77,7 +82,8 @@ def main() -> None:
     images = held_out_crops(arguments.data, DataConfig(validation_crops=CROPS, validation_crop=SIDE))
     rows = []
     reference: Curve | None = None
-    for name, model, channel in arms(arguments.weights):
+    counted = training_crops(arguments.data, DataConfig(), COUNTED, COUNTED_SIDE)
+    for name, model, channel in arms(arguments.weights, counted):
         found = curve(name, model, channel, images)
         reference = reference or found
         low, high = overlap(reference, found)

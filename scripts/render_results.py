@@ -1,8 +1,9 @@
-"""Draws docs/figures/kodak_rd.png and fills the tables of README.md and docs/ablations.md from the files under results/.
+"""Draws docs/figures/kodak_rd.png and fills the tables of README.md and docs/ from the files under results/.
 
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
-A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak or speed.
+A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed,
+ablation or published.
 """
 
 import argparse
@@ -115,6 +116,13 @@ def ablation_table(document: Mapping[str, Any]) -> str:
     return "\n".join([_markdown(["arm", "BD-rate", "lower half", "upper half"], rows), "", note])
 
 
+def study_table(document: Mapping[str, Any]) -> str:
+    """The rows of a study, columns as its file names them; signed numbers with one digit."""
+    columns = document["columns"]
+    rows = [[_text(row[column]) for column in columns] for row in document["rows"]]
+    return "\n".join([_markdown(columns, rows), "", document["description"]])
+
+
 def replace_block(text: str, name: str, body: str) -> str:
     """``text`` with ``body`` between the markers of ``name``. Raises InputError where the markers are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -140,6 +148,10 @@ def _cell(value: float | None, form: str, unit: str = "") -> str:
     return "–" if value is None else format(value, form) + unit  # noqa: RUF001
 
 
+def _text(value: Any) -> str:
+    return _cell(value, "+.1f") if value is None or isinstance(value, float) else str(value)
+
+
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -161,6 +173,9 @@ def main() -> int:
         if "ablation" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
+        if "published" in found:
+            page = ROOT / "docs/evidence.md"
+            page.write_text(replace_block(page.read_text(), "published", study_table(found["published"])))
         if "speed" in found:
             text = replace_block(text, "speed", speed_table(found["speed"], found.get("memory")))
     except (OSError, InputError) as error:

@@ -25,38 +25,50 @@ def encode(
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
+    roi: Any = None,
     lossless: bool = False,
     max_error: int | None = None,
 ) -> bytes:
     """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
 
     Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
-    or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong.
+    or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong. ``roi``: a mask,
+    uint8 (H, W), of what matters (255) and what does not (0), which moves bits from the one to the other.
     Raises FlowCodecError.
     """
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
-    settings = EncodeSettings(quality, step, channel, model, threads, seed, verify, size, bpp, psnr, lossless, max_error)
+    settings = EncodeSettings(
+        quality, step, channel, model, threads, seed, verify, size, bpp, psnr, roi=roi, lossless=lossless, max_error=max_error
+    )
     return encode_picture(to_picture(image), settings)
 
 
-def decode(data: bytes, *, threads: int | None = None, model: str | None = None) -> Any:
+def decode(data: bytes, *, threads: int | None = None, model: str | None = None, levels: int = 0, partial: bool = False) -> Any:
     """The uint8 array (H, W), (H, W, 3) or (H, W, 4) of a file, the same on every machine. Raises FlowCodecError.
 
-    ``model``: name or path of the model, for files of models that are not shipped.
+    ``model``: name or path of the model, for files of models that are not shipped. ``levels``: leave out so many of the finest
+    levels, for 1/2^levels of the size from the front of the file alone, without alpha. ``partial``: take a file that ends too
+    early, or is damaged from some place on, for the best picture that its whole boxes give.
     """
-    from flowcodec.runtime.decode import decode_picture
     from flowcodec.runtime.image import to_array
 
-    return to_array(decode_picture(data, threads, model=None if model is None else load_model(model)))
+    loaded = None if model is None else load_model(model)
+    if levels or partial:
+        from flowcodec.runtime.progressive import decode_prefix
+
+        return to_array(decode_prefix(data, threads, levels=levels, partial=partial, model=loaded))
+    from flowcodec.runtime.decode import decode_picture
+
+    return to_array(decode_picture(data, threads, model=loaded))
 
 
-def info(data: bytes) -> dict[str, Any]:
-    """Header, sizes and channel of a file, without decoding it. Raises FlowCodecError."""
+def info(data: bytes, *, partial: bool = False) -> dict[str, Any]:
+    """Header, sizes and channel of a file, or with ``partial`` of what is whole of it. Raises FlowCodecError."""
     from flowcodec.runtime.info import describe
 
-    return describe(data)
+    return describe(data, partial)
 
 
 def load_model(name: str = "default") -> Any:

@@ -5,15 +5,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from flowcodec.commands import bounds, evidence, radio
 from flowcodec.errors import InputError
+from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ app = typer.Typer(
     help="FlowCodec: image compression with a normalizing flow.",
 )
 
+
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -114,18 +115,27 @@ def encode(
         int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
-        Literal["round", "dither"], typer.Option(help="How noise is simulated: smallest files, or exact bits.")
+        Literal["round", "dither", "gaussian"],
+        typer.Option(help="How noise is simulated: smallest files, exact bits, or exact Gaussian noise (slow, small pictures)."),
     ] = "round",
     model: ModelName = "default",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
+    roi: Annotated[
+        str | None,
+        typer.Option("--roi", metavar="MASK", help="Grey image of the picture's size: white gets more bits than black."),
+    ] = None,
+    certificate: Annotated[
+        bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
+    ] = False,
+    cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
     """Encode images as .flow files."""
     if sum(value is not None for value in (quality, step, size, bpp, psnr, lossless or None, max_error)) > 1:
         hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error"
         raise typer.BadParameter("give only one of these", param_hint=hint)
-    from flowcodec.jobs import Job, plan, read_image, run, write_bytes
+    from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 
@@ -137,10 +147,13 @@ def encode(
         model=model,
         threads=threads,
         seed=seed,
+        certificate=certificate,
+        cap_bpp=cap,
         verify=verify,
         size=size,
         bpp=bpp,
         psnr=psnr,
+        roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
     )
@@ -170,12 +183,19 @@ def decode(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
     ] = None,
+    levels: Annotated[
+        int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
+    ] = 0,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Decode what there is of a file that is cut short or damaged at the end.")
+    ] = False,
 ) -> None:
     """Decode .flow files to images."""
     from flowcodec.jobs import STANDARD, Job, plan, read_bytes, run, write_bytes
     from flowcodec.runtime.bundle import load_model
     from flowcodec.runtime.decode import decode_picture
     from flowcodec.runtime.image import format_of, write_picture
+    from flowcodec.runtime.progressive import decode_prefix
 
     planned = plan(inputs, out, {SUFFIX}, ".png")
     for job in planned.jobs:
@@ -184,7 +204,10 @@ def decode(
     loaded = None if model is None else load_model(model)
 
     def work(job: Job) -> str:
-        picture = decode_picture(read_bytes(job.source), threads, model=loaded)
+        if levels or partial:
+            picture = decode_prefix(read_bytes(job.source), threads, levels=levels, partial=partial, model=loaded)
+        else:
+            picture = decode_picture(read_bytes(job.source), threads, model=loaded)
         if job.target == STANDARD:
             stream = io.BytesIO()
             write_picture(picture, stream, "png")
@@ -200,12 +223,13 @@ def decode(
 def info(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A .flow file; - is stdin.")],
     as_json: AsJson = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Of a file that is cut short: what is whole.")] = False,
 ) -> None:
     """Show what a .flow file says about itself, without decoding it."""
     from flowcodec.jobs import read_bytes
     from flowcodec.runtime.info import describe
 
-    facts = describe(read_bytes(file))
+    facts = describe(read_bytes(file), partial)
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines(facts)))
 
 
@@ -309,7 +333,12 @@ def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write, ending in .flowmodel.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="DIR...", help="Folders whose held-out images measure the rate lost; else a bundled one."),
+        typer.Option(
+            "--data",
+            metavar="DIR...",
+            help="Folders of photographs: training ones give the tables their shape, held-out ones measure the rate lost. "
+            "Without them the density as learned and a bundled photograph.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The checkpoint to compare with, if CHECKPOINT was trained in integers.")
@@ -319,61 +348,24 @@ def export(
     with _extra("train"):
         from flowcodec.export.run import export_model
         from flowcodec.training.config import DataConfig
-        from flowcodec.training.data import held_out_crops
+        from flowcodec.training.data import held_out_crops, training_crops
 
     from flowcodec.demo import PHOTO
     from flowcodec.runtime.image import read_picture
 
     # Without other photographs the bundled one serves, which is held out from training too.
     images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
-    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference)
+    counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
+    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted)
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
 
-@app.command()
-def benchmark(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images or folders of images.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file of the results; goes on with what it holds.")] = Path(
-        "benchmark.json"
-    ),
-    codec: Annotated[list[str] | None, typer.Option(help="Only this codec; may be repeated.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one core each.")] = 1,
-    timing: Annotated[bool, typer.Option(help="Measure times as well; not on a busy machine.")] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what OUT already holds.")] = False,
-) -> None:
-    """Measure rate and distortion of FlowCodec, JPEG, JPEG 2000, WebP and AVIF on whole files."""
-    from flowcodec.benchmark.classical import CLASSICAL
-    from flowcodec.benchmark.ours import FlowCodec
-    from flowcodec.benchmark.run import Codec, run_benchmark
-    from flowcodec.progress import CountReport
-
-    every: list[Codec] = [*CLASSICAL, FlowCodec(), FlowCodec(channel="dither")]
-    known = {entry.name: entry for entry in every}
-    for name in codec or ():
-        if name not in known:
-            raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")
-    chosen = [known[name] for name in codec or known]
-    with CountReport("measuring") as progress:
-        document = run_benchmark(paths, chosen, out, workers=workers, timing=timing, resume=not fresh, progress=progress)
-    against = document["image_by_image"]["bd_rate_percent_against"]
-    if against:
-        typer.echo("BD-rate of FlowCodec in percent, image by image (negative: fewer bits at the same PSNR), against")
-        typer.echo("\n".join(lines(against)))
-    typer.echo(f"results in {out}")
+app.registered_commands += evidence.app.registered_commands
+app.add_typer(bounds.app, name="bounds")
+app.add_typer(radio.app, name="radio")
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """Imports of an optional part of the package."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "flowcodec":
-            raise
-        raise InputError(f"this command needs {error.name}: pip install 'flowcodec[{name}]'") from error
 
 
 def _terminate(*_: Any) -> NoReturn:

@@ -12,6 +12,8 @@ from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.text import one_line
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from flowcodec.runtime.bundle import Model
     from flowcodec.runtime.image import Picture
 
@@ -110,6 +112,14 @@ def read_image(source: str) -> "Picture":
     from flowcodec.runtime.image import read_picture
 
     return read_picture(Path(source)) if source != STANDARD else read_picture(_stream(read_bytes(source), "standard input"))
+
+
+def read_mask(source: str) -> "np.ndarray":
+    """uint8 (H, W) of a grey image. Raises InputError, LimitError."""
+    picture = read_image(source)
+    if picture.pixels.shape[2] != 1:
+        raise InputError(f"{source}: expected a grey image as a mask, found colours; save it as grey")
+    return picture.pixels[:, :, 0]
 
 
 def read_any(source: str, model: "Model | None") -> "tuple[Picture, float | None]":

@@ -9,7 +9,9 @@ from PIL import Image
 
 import flowcodec
 from flowcodec.benchmark.classical import CLASSICAL, Jpeg2000, PillowCodec
+from flowcodec.benchmark.codecs import Thinned, choose_codecs, every_codec
 from flowcodec.benchmark.datasets import find_images, pixel_hash
+from flowcodec.benchmark.modern import MODERN, HevcIntra, JpegXl, is_available
 from flowcodec.benchmark.ours import FlowCodec
 from flowcodec.errors import InputError
 from flowcodec.runtime.quality import psnr_db
@@ -88,3 +90,41 @@ def test_images_of_folders_and_files(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match="cannot be read"):
         find_images([tmp_path / "bad.png"])[0].pixels()
+
+
+@pytest.mark.parametrize("codec", MODERN, ids=lambda codec: codec.name)
+def test_modern_codecs_move_in_order_and_say_what_they_are(codec: JpegXl | HevcIntra, pixels: np.ndarray) -> None:
+    if not is_available(codec):
+        pytest.skip(f"{codec.package} is not installed")
+    before = codec.describe()
+    files = [codec.encode(pixels, codec.settings[k]) for k in (0, len(codec.settings) // 2, -1)]
+    pictures = [codec.decode(data) for data in files]
+    qualities = [psnr_db(pixels, picture) for picture in pictures]
+    assert [len(data) for data in files] == sorted(len(data) for data in files) and qualities == sorted(qualities)
+    assert all(picture.shape == pixels.shape and picture.dtype == np.uint8 for picture in pictures)
+    assert codec.describe() == before, "encoding leaves the options as they are, so that a later run goes on"
+    assert "None" not in before["version"] and before["options"]
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, 0::2, 0], stripes[:, 1::2, 1] = 200, 100
+    assert psnr_db(stripes, codec.decode(codec.encode(stripes, codec.settings[-1]))) > 30, "colour at full resolution"
+
+
+def test_codecs_are_chosen_by_name_and_missing_packages_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [codec.name for codec in choose_codecs(["WebP", "FlowCodec", "WebP"])] == ["WebP", "FlowCodec"]
+    assert len(every_codec()) == len(CLASSICAL) + len(MODERN) + 2
+    with pytest.raises(InputError, match=r"--codec: expected one of JPEG, .* found 'GIF'"):
+        choose_codecs(["GIF"])
+    monkeypatch.setattr("flowcodec.benchmark.modern.find_spec", lambda _: None)
+    assert {codec.name for codec in choose_codecs(None)} == {
+        *(codec.name for codec in CLASSICAL),
+        "FlowCodec",
+        "FlowCodec (dither)",
+    }
+    with pytest.raises(InputError, match="'JPEG XL': needs the package imagecodecs"):
+        choose_codecs(["JPEG XL"])
+
+
+def test_a_quick_look_keeps_the_ends_of_the_curve() -> None:
+    thinned = Thinned(Jpeg2000())
+    assert len(thinned.settings) == 5 and {Jpeg2000.settings[0], Jpeg2000.settings[-1]} <= set(thinned.settings)
+    assert thinned.name == "JPEG 2000" and thinned.describe() == Jpeg2000().describe()

@@ -55,6 +55,15 @@ def test_speed_table() -> None:
     assert "| decode | 0.50 s |" in table and "41.2 k per pixel" in table and "24 megapixels | 900 / 700 MiB" in table
 
 
+def test_study_table() -> None:
+    study = {
+        "columns": ["codec", "rate %", "why"],
+        "rows": [{"codec": "JPEG", "rate %": -2.51, "why": None}],
+        "description": "Text.",
+    }
+    assert SCRIPT["study_table"](study).splitlines()[2:] == ["| JPEG | -2.5 | – |", "", "Text."]  # noqa: RUF001
+
+
 def test_blocks_are_replaced_and_missing_markers_refused() -> None:
     text = "head\n<!-- kodak:begin -->\nold\n<!-- kodak:end -->\ntail\n"
     once = SCRIPT["replace_block"](text, "kodak", "new \\1")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flowcodec.benchmark.classical import Jpeg, WebP
+from flowcodec.benchmark.metrics import METRICS
 from flowcodec.benchmark.run import run_benchmark
 from flowcodec.benchmark.summary import ANCHOR, PUBLISHED, mean_points, summarise
 from flowcodec.errors import InputError
@@ -124,8 +125,8 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         def decode(self, data: bytes) -> np.ndarray:
             return super().decode(data)[1:]
 
-    with pytest.raises(InputError, match=r"quantiser: expected uint8 \(20, 30, 3\), decoded uint8 \(19, 30, 3\)"):
-        run_benchmark([folder], [Cropping()], tmp_path / "kodak.json", timing=False)
+    document = run_benchmark([folder], [Cropping()], tmp_path / "kodak.json", timing=False)
+    assert "quantiser: expected uint8 (20, 30, 3), decoded uint8 (19, 30, 3)" in document["rows"][0]["error"]
     with pytest.raises(InputError, match="workers"):
         run_benchmark([folder], [Quantiser()], tmp_path / "kodak.json", workers=0)
     for text in ("{", '{"format": 99}'):
@@ -174,3 +175,67 @@ def test_summary_of_known_curves() -> None:
 def test_a_point_needs_all_images() -> None:
     rows = curve_rows("c", np.array([1.0, 2.0]), np.array([30.0, 35.0]))[:-1]
     assert mean_points(rows, ["a", "b"], "c")["settings"] == [0]
+
+
+def test_a_failure_is_a_row_that_is_listed_and_tried_again(folder: Path, tmp_path: Path) -> None:
+    class Picky(Quantiser):
+        def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+            if pixels.shape[0] == 24:
+                raise OSError("too tall")
+            return super().encode(pixels, setting)
+
+    out = tmp_path / "kodak.json"
+    document = run_benchmark([folder], [Picky()], out)
+    assert [row.get("error") for row in document["rows"]] == [None, None, "OSError: too tall", "OSError: too tall"]
+    assert [(entry["image"], entry["setting"]) for entry in document["failures"]] == [("two", 4.0), ("two", 8.0)]
+    assert document["curves"] == [], "no mean over some of the images"
+    again = Quantiser()
+    whole = run_benchmark([folder], [again], out, timing=False)
+    assert again.encoded == 2 and "failures" not in whole and len(whole["curves"][0]["bpp"]) == 2
+
+
+def test_a_new_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "kodak.json"
+    settings = tuple(float(k) for k in range(2, 9))
+    run_benchmark([folder], [Quantiser(settings=settings)], out, timing=False)
+    codec = Quantiser(settings=settings)
+    document = run_benchmark([folder], [codec], out, timing=False, metrics=[METRICS["detail"]])
+    assert codec.encoded == 2 * 3, "settings 0, 3 and 6 of each image"
+    first, second = document["rows"][:2]
+    assert len(first["detail_kept"]) == 4 and "psnr_db" in first and "detail_kept" not in second
+    curve = document["curves"][0]
+    assert sum(value is not None for value in curve["detail_kept_1"]) == 3 and None not in curve["psnr_db"]
+    unknown = [value is None for value in curve["detail_kept_1"]]
+    assert [value is None for value in curve["bands"]["detail_kept_1"]["low"]] == unknown
+
+
+def test_a_busy_machine_gives_cpu_seconds_alone(folder: Path, tmp_path: Path) -> None:
+    document = run_benchmark([folder], [Quantiser()], tmp_path / "kodak.json", busy=True, repeats=3)
+    assert all(row["encode_s"] is None and row["encode_cpu_s"] >= 0 for row in document["rows"])
+    speed = document["speed"]["quantiser"]
+    expected = np.median([row["encode_cpu_s"] / (600 if row["image"] == "one" else 384) * 1e6 for row in document["rows"]])
+    assert speed["encode_cpu_s_per_megapixel"] == pytest.approx(expected) and speed["rows"] == 4
+
+
+def test_everything_is_refused_before_the_first_codec_runs(folder: Path, tmp_path: Path) -> None:
+    codec = Quantiser()
+    (folder / "zzz.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"zzz\.png: cannot be read as an image"):
+        run_benchmark([folder], [codec], tmp_path / "kodak.json")
+    (folder / "zzz.png").unlink()
+    run_benchmark([folder], [Quantiser()], tmp_path / "kodak.json", timing=False)
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
+    with pytest.raises(InputError, match=r"holds results of other images \(one, two"):
+        run_benchmark([tmp_path / "other.png"], [codec], tmp_path / "kodak.json")
+    assert codec.encoded == 0
+
+
+def test_published_curves_stand_beside_all_of_kodak_only(tmp_path: Path) -> None:
+    (tmp_path / "anchors").mkdir()
+    (tmp_path / "anchors/kodak_anchors.json").write_text(ANCHORS.read_text())
+    for number in range(1, 25):
+        Image.new("RGB", (4, 4), (number, 9, 9)).save(tmp_path / f"kodim{number:02d}.png")
+    part = run_benchmark([tmp_path], [Quantiser()], tmp_path / "part.json", limit=3, timing=False)
+    assert {curve["kind"] for curve in part["curves"]} <= {"measured"}
+    whole = run_benchmark([tmp_path], [Quantiser()], tmp_path / "whole.json", timing=False)
+    assert [curve["name"] for curve in whole["curves"] if curve["kind"] == "published"] == list(PUBLISHED)

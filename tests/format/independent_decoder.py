@@ -39,14 +39,18 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     return value, at + size
 
 
-def read_boxes(data: bytes) -> list[tuple[int, bytes]]:
-    """Sections 3.1 to 3.3: kinds and payloads."""
+def read_boxes(data: bytes, front: bool = False) -> list[tuple[int, bytes]]:
+    """Sections 3.1 to 3.3: kinds and payloads; for section 11 those of the boxes at the front that are whole."""
     require(data[:5] == b"\xf1FLW\x01" and len(data) > 5, "not a file of version 1")
     boxes, at, checksum = [], 6, zlib.crc32(data[:6])
     for _ in range(data[5]):
+        if front and at + 1 >= len(data):
+            return boxes
         size, start = read_varint(data, at + 1)
         end = start + size
         checksum = zlib.crc32(data[at:end], checksum)
+        if front and data[end : end + 4] != checksum.to_bytes(4, "little"):
+            return boxes
         require(data[end : end + 4] == checksum.to_bytes(4, "little"), "truncated, or the checksum differs")
         boxes.append((data[at], data[start:end]))
         at = end + 4
@@ -319,42 +323,55 @@ def read_alpha(header: Header, payload: bytes) -> Array:
         raise Rejected("alpha PNG is damaged") from error
 
 
-# --- 4.3, 5.5, 6.4: a file
-def decode(data: bytes, model_path: str | Path, pixel_model_path: Path) -> Array:
-    """uint8 (height, width) for grey, else (height, width, channels); alpha is the last channel."""
-    boxes = read_boxes(data)
+# --- 5.5: pixels
+def to_pixels(header: Header, planes: Array) -> Array:
+    y, b, c = clip(planes, 1 << 15) * np.array([9459, 11585, 6689])[:, None, None]
+    rgb = [y + b - c, y + 2 * c, y - b - c] if header.mode & 4 else [y]
+    pixels = np.clip(scaled(np.stack(rgb, -1), 1, 20), 0, 255).astype(np.uint8)
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+# --- 4.3, 6.4, 11.1: a file
+def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced: int = 0) -> Array:
+    """uint8 (height, width) for grey, else (height, width, channels); alpha is the last channel. ``reduced``: K of section 11."""
+    boxes = read_boxes(data, front=reduced > 0)
     header = read_header(boxes[0][1])
     if header.mode & 8:
         from .independent_lossless import decode_lossless
 
-        return with_alpha(decode_lossless(boxes, header, pixel_model_path), boxes, header)
+        values = decode_lossless(boxes, header, pixel_model_path)
+        return with_alpha(values[..., 0] if values.shape[-1] == 1 else values, boxes, header)
     model = Model(model_path)
     require(all(kind not in LOSSLESS for kind, _ in boxes), "pixels in a lossy file")
     require(header.model == model.hash, "coded with another model")
     levels, step = (max(header.height, header.width) - 1).bit_length(), step_of(header.step)
     sizes = [(-(-header.height >> level), -(-header.width >> level)) for level in range(levels)]
     coders = [Coder(payload, model) for kind, payload in boxes if kind == LATENT]
-    require(len(coders) == max(1, min(levels, 4)), "wrong number of latent boxes")
+    require(len(coders) == max(1, min(levels, 4)) or reduced, "wrong number of latent boxes")
     planes, carried = np.zeros((3, 1, 1), np.int64), np.zeros((16, 1, 1), np.int64)
     coarsest = coders[0].numbers(3 if header.mode & 4 else 1)
     planes[: len(coarsest), 0, 0] = [-(v + 1) // 2 if v % 2 else v // 2 for v in coarsest]
     planes = scaled(64 * clip(planes, 1 << 26), step, 20)
-    for level in range(levels, 0, -1):
+    for level in range(levels, reduced, -1):
         coder, size = coders[max(min(levels, 4) - level, 0)], sizes[level - 1]
         q, carried = read_level(coder, header, level, planes, carried, size)
         planes = synthesize(model, header, level, planes, q, size)
+    if reduced:
+        factor = 1 << 30
+        for side in (header.height, header.width):
+            for _ in range(min(reduced, (side - 1).bit_length())):
+                factor = (factor * 46744 + (1 << 15)) >> 16
+        return to_pixels(header, scaled(clip(planes, 1 << 32), factor, 30))
     require(not any(coder.state or coder.words for coder in coders), "a coder is not empty")
     if "restoration" in model.graphs:
         seen = contrast_planes(planes, step, 17)[:6]
         seen = np.concatenate([seen[c : c + 1, i::2, j::2] for c in range(6) for i in (0, 1) for j in (0, 1)])
         correction = model.run("restoration", seen, condition(header, 0, seen.shape))[0][0]
         planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]
-    y, b, c = clip(planes, 1 << 15) * np.array([9459, 11585, 6689])[:, None, None]
-    rgb = [y + b - c, y + 2 * c, y - b - c] if header.mode & 4 else [y]
-    return with_alpha(np.clip(scaled(np.stack(rgb, -1), 1, 20), 0, 255).astype(np.uint8), boxes, header)
+    return with_alpha(to_pixels(header, planes), boxes, header)
 
 
 def with_alpha(pixels: Array, boxes: list[tuple[int, bytes]], header: Header) -> Array:
     for payload in (payload for kind, payload in boxes if kind == ALPHA):
-        pixels = np.concatenate([pixels, read_alpha(header, payload)[..., None]], -1)
-    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        pixels = np.dstack([pixels, read_alpha(header, payload)])
+    return pixels

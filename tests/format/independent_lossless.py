@@ -1,4 +1,4 @@
-"""The lossless part of the second decoder, written from section 11 of ``docs/format.md`` alone, pixel by pixel."""
+"""The lossless part of the second decoder, written from section 12 of ``docs/format.md`` alone, pixel by pixel."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ RATES = (1, 4)
 
 
 class PixelModel:
-    """11.5: the arrays and their hash."""
+    """12.5: the arrays and their hash."""
 
     def __init__(self, path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -32,7 +32,7 @@ class PixelModel:
         self.arrays = {name[:-4]: np.load(io.BytesIO(member)).astype(np.int64) for name, member in members.items()}
 
     def outputs(self, plane: int, features: list[int]) -> list[int]:
-        """11.4"""
+        """12.4"""
         values = np.array(features)
         values = np.concatenate([values, np.sign(values) * self.arrays["companding"][np.abs(values)]])
         for layer in range(3):
@@ -43,7 +43,7 @@ class PixelModel:
 
 
 class Plane:
-    """Values and filter errors of one plane of one tile, with the borders of 11.2."""
+    """Values and filter errors of one plane of one tile, with the borders of 12.2."""
 
     def __init__(self, height: int, width: int, start: Array) -> None:
         self.height, self.width = height, width
@@ -65,7 +65,7 @@ class Plane:
         return int(self.arrays[which, min(max(row, 0), self.height - 1), min(max(column, 0), self.width - 1)])
 
     def features(self, row: int, column: int, before: "list[Plane]") -> tuple[list[int], int]:
-        """11.2, 11.3: features and prediction."""
+        """12.2, 12.3: features and prediction."""
         own = [self.own(0, row - up, column - left) for up, left in OWN]
         base = (own[0] + own[1]) >> 1
         taps = [value - base for value in own]
@@ -82,7 +82,7 @@ class Plane:
         return [min(max(v, -1023), 1023) for v in [4 * tap for tap in taps] + [v >> 4 for v in fine]], prediction
 
     def learn(self, rows: list[int], time: int, values: list[int]) -> None:
-        """11.3: all pixels of a front."""
+        """12.3: all pixels of a front."""
         for row, value in zip(rows, values, strict=True):
             errors = [64 * value - guess for guess in self.guesses[row]]
             self.arrays[:, row, time - 2 * row] = [value, *errors]
@@ -96,7 +96,7 @@ class Plane:
 
 
 def cumulative(model: PixelModel, out: list[int], prediction: int, step: int) -> tuple[int, int, list[int]]:
-    """11.4: the value of symbol 0, the number of raw bits, and the bounds of the intervals."""
+    """12.4: the value of symbol 0, the number of raw bits, and the bounds of the intervals."""
     tables = model.arrays
     share = int(tables["shares"][min(max((out[4] + 8) >> 4, -32), 32) + 32])
     locations = [min(max(prediction + out[i], -(1 << 14)), 1 << 15) for i in (0, 2)]
@@ -156,7 +156,7 @@ def cuts(length: int, limit: int) -> list[tuple[int, int]]:
 
 
 def read_pixels(payload: bytes, header: Header, model: PixelModel) -> Array:
-    """11.1"""
+    """12.1"""
     channels = 3 if header.mode & 4 else 1
     require(header.height * header.width * channels <= 128 * len(payload), "too few bytes")
     height, width = sorted((header.height, header.width))
@@ -180,7 +180,7 @@ def read_pixels(payload: bytes, header: Header, model: PixelModel) -> Array:
 
 
 def read_stored(payload: bytes, header: Header) -> Array:
-    """11.6"""
+    """12.6"""
     channels = 3 if header.mode & 4 else 1
     kind, body = payload[:1], payload[1:]
     require(kind in (b"\1", b"\2") and header.height * header.width * channels <= 1032 * len(body), "no stored image")

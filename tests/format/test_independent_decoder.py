@@ -26,6 +26,16 @@ def test_golden_file_decodes_to_the_pinned_pixels(name: str) -> None:
     assert pixel_hash(decode((FOLDER / f"{name}.flow").read_bytes(), MODEL, DATA)) == json.loads(HASHES.read_text())[name]
 
 
+@pytest.mark.parametrize("name", ["color_dither", "grey", "line", "alpha"])
+def test_reduced_sizes(name: str) -> None:
+    data = (FOLDER / f"{name}.flow").read_bytes()
+    size = flowcodec.info(data)
+    for levels in range(1, (max(size["width"], size["height"]) - 1).bit_length() + 1):
+        expected = flowcodec.decode(data, levels=levels, threads=1)
+        assert np.array_equal(decode(data, MODEL, DATA, levels), expected)
+        assert np.array_equal(decode(data[:-1], MODEL, DATA, levels), expected)
+
+
 def test_flipped_bit_is_refused() -> None:
     data = (FOLDER / "line.flow").read_bytes()
     for bit in range(8 * len(data)):

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
-def decode(data: bytes) -> np.ndarray:
-    image = flowcodec.decode(data, threads=1)
+def decode(data: bytes, **options: Any) -> np.ndarray:
+    image = flowcodec.decode(data, threads=1, **options)
     assert isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3), repr(image)
     return image
 
@@ -50,9 +51,16 @@ def outcome(function: Callable[[bytes], Any], data: bytes) -> str:
 
 
 def examine(data: bytes) -> dict[str, str]:
-    """Outcomes of ``info`` and ``decode``, or what escaped."""
+    """Outcomes of ``info`` and ``decode``, of the whole file and of its front, or what escaped."""
     try:
-        return {"info": outcome(flowcodec.info, data), "decode": outcome(decode, data)}
+        return {
+            "info": outcome(flowcodec.info, data),
+            "decode": outcome(decode, data),
+            "info of the front": outcome(partial(flowcodec.info, partial=True), data),
+            "partial": outcome(partial(decode, partial=True), data),
+            "half size": outcome(partial(decode, levels=1), data),
+            "eighth size": outcome(partial(decode, levels=3, partial=True), data),
+        }
     except BaseException:
         return {"escaped": traceback.format_exc()}
 

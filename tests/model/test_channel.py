@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowcodec.model.channel import NOISE_VARIANCE, GaussianNoise, Rounding
-from flowcodec.model.density import ScaleMixture
+from flowcodec.model.density import MIXTURE_LOG_RATIOS, ScaleMixture
 
 
 def single_gaussian() -> ScaleMixture:
@@ -65,13 +65,13 @@ def test_noise_is_that_of_the_generator() -> None:
 # --- rounding -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dead_zone", [0.0, 0.085])
+@pytest.mark.parametrize("slope", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("log2_scale", [-2.75, -1.0, 0.0, 2.0])
-def test_probabilities_of_the_cells_sum_to_one(log2_scale: float, dead_zone: float) -> None:
+def test_probabilities_of_the_cells_sum_to_one(log2_scale: float, slope: float) -> None:
     """A fine sweep of z meets every cell once: the bits of the distinct reconstructions are a whole code."""
     z = torch.linspace(-40, 40, 4001)
     scale = torch.full_like(z, log2_scale)
-    received, bits = Rounding(dead_zone)(z, torch.zeros_like(z), scale, ScaleMixture(), 0)
+    received, bits = Rounding(slope)(z, torch.zeros_like(z), scale, ScaleMixture(), 0)
     codes = {round(r, 4): b for r, b in zip(received.tolist(), bits.tolist(), strict=True)}
     assert len(codes) > 3
     probability = sum(2.0**-b for b in codes.values() if b < 24)
@@ -82,9 +82,10 @@ def test_cells_are_intervals_around_the_location() -> None:
     """The dead zone widens the zero cell by dead_zone * s^-1.7 on both sides; all others are one step wide."""
     z = torch.linspace(-6, 6, 12001, dtype=torch.float64)
     scale = torch.zeros_like(z)
-    received, bits = Rounding(0.0855)(z + 0.3, torch.full_like(z, 0.3), scale, ScaleMixture().double(), 0)
+    slope = 1.003
+    received, bits = Rounding(slope)(z + 0.3, torch.full_like(z, 0.3), scale, ScaleMixture().double(), 0)
     edges = z[1:][bits[1:] != bits[:-1]]
-    threshold = 0.5 + 0.0855
+    threshold = 0.5 + 0.085 * slope**2
     expected = [s * (threshold + k) for k in range(6) for s in (-1, 1) if threshold + k < 6]
     assert torch.allclose(edges.sort().values, torch.tensor(expected, dtype=torch.float64).sort().values, atol=2e-3)
     zero = z.abs() < threshold - 1e-3
@@ -117,8 +118,36 @@ def test_rounding_costs_less_than_noise_at_high_rate_by_the_shaping_loss() -> No
     assert (rounded[0] - z).square().mean().item() == pytest.approx(NOISE_VARIANCE, rel=0.02)
 
 
-def test_gradients_pass_the_rounding_straight_through() -> None:
+def test_gradients_reach_latent_and_location() -> None:
+    """d received / dz = 1 straight through; d received / d location = 1, since the cell stays and moves with it."""
     z = torch.linspace(-5, 5, 41, requires_grad=True)
-    received, _ = Rounding()(z, torch.full((41,), 0.2), torch.zeros(41), ScaleMixture(), 0)
+    location = torch.full((41,), 0.2, requires_grad=True)
+    received, _ = Rounding()(z, location, torch.zeros(41), ScaleMixture(), 0)
     received.sum().backward()
     assert z.grad is not None and torch.allclose(z.grad, torch.ones(41))
+    assert location.grad is not None and torch.allclose(location.grad, torch.ones(41))
+
+
+def test_the_gradient_of_the_location_is_that_of_the_cost() -> None:
+    """D + lambda R of many values, cells that nearly minimise it: the gradient agrees with a difference over a shift.
+
+    With rounding to the middle instead (slope 0) cells do not minimise the cost, and the two disagree.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ratios = torch.tensor(MIXTURE_LOG_RATIOS, dtype=torch.float64).exp()[torch.randint(0, 3, (400_000,), generator=generator)]
+    z = 0.6 * ratios * torch.randn(400_000, generator=generator, dtype=torch.float64) + 0.3
+    density, scale = ScaleMixture().double().requires_grad_(False), torch.full_like(z, math.log2(0.6))
+
+    def cost(shift: float, slope: float) -> tuple[float, float]:
+        location = torch.full_like(z, shift, requires_grad=True)
+        received, bits = Rounding(slope)(z, location, scale, density, 0)
+        total = ((received - z).square() + math.log(2) / 6 * bits).mean()
+        total.backward()
+        assert location.grad is not None
+        return total.item(), location.grad.sum().item()
+
+    def discrepancy(slope: float) -> float:
+        difference = (cost(0.02, slope)[0] - cost(-0.02, slope)[0]) / 0.04
+        return abs(cost(0.0, slope)[1] - difference) / abs(difference)
+
+    assert discrepancy(1.0) < 0.15 < discrepancy(0.0)

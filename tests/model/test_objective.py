@@ -54,6 +54,15 @@ def test_the_loss_weighs_all_rates_alike() -> None:
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
 
 
+def test_balance_weighs_by_the_step() -> None:
+    """(Delta/16)^balance: an image at Delta = 64 counts as two at Delta = 16 with 0.5, one at Delta = 4 as half."""
+    losses = [
+        rate_distortion_loss(result([100.0], [0.0], [delta**2 * 5]), torch.tensor([index]), 1.0, True, 0.0, 0.5).item()
+        for index, delta in ((512, 4.0), (768, 16.0), (1024, 64.0))
+    ]
+    assert losses == pytest.approx([losses[1] / 2, losses[1], 2 * losses[1]], rel=1e-5)
+
+
 def test_psnr() -> None:
     sse = torch.tensor([3.0 * 16, 3.0 * 16 * 255**2, 0.0])
     assert psnr_db(sse, 16)[:2].tolist() == pytest.approx([10 * math.log10(255**2), 0.0], abs=1e-4)

@@ -254,7 +254,6 @@ def header_payload(
         (b"", FormatError),
         *((header_payload(mode=4 | 1 << bit), UnsupportedVersion) for bit in range(4, 8)),
         (header_payload(mode=2), UnsupportedVersion),
-        (header_payload(mode=3), UnsupportedVersion),
         (header_payload(width=leb128(MAX_SIDE + 1)), LimitError),
         (header_payload(height=leb128(2**32 - 1)), LimitError),
         (header_payload(width=leb128(2**14), height=leb128(2**14 + 1)), LimitError),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowcodec.errors import InputError, MissingModel, ModelError
+from flowcodec.errors import InputError, MissingModel
 from flowcodec.model import checkpoint
 from flowcodec.training.config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from flowcodec.training.loop import (
@@ -179,11 +179,18 @@ def test_a_run_starts_from_the_weights_of_another(build: Build) -> None:
     assert trainer.step == 0
 
 
-def test_weights_of_another_size_are_refused(build: Build) -> None:
-    source = build("source")
-    source.save()
-    with pytest.raises((ModelError, InputError), match=r"weights\.safetensors"):
-        build("next", model={"widths": [8, 4, 4]}, run={"start_from": str(source.out / WEIGHTS_FILE)})
+def test_a_run_takes_what_fits_from_weights_of_another_size(build: Build) -> None:
+    """All tensors of equal name and shape, and no other: the level groups whose width is the same, not the first."""
+    source = build("source", run={"seed": 5})
+    source.run()
+    trainer = build("next", model={"widths": [8, 4, 4]}, run={"start_from": str(source.out / WEIGHTS_FILE)})
+    theirs = source.ema.state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        if name.startswith("priors.0.trunk") and tensor.shape != theirs[name].shape:
+            continue
+        if tensor.shape == theirs[name].shape:
+            assert torch.equal(tensor, theirs[name]), name
+    assert trainer.model.state_dict()["priors.0.trunk.enter.weight"].shape != theirs["priors.0.trunk.enter.weight"].shape
 
 
 def test_a_run_of_another_model_is_not_resumed(build: Build) -> None:
@@ -293,6 +300,14 @@ def test_train_only_leaves_all_else_alone(build: Build) -> None:
     trainer.run()
     changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith("restoration") for name in changed)
+
+
+def test_frozen_parameters_stay(build: Build) -> None:
+    trainer = build("frozen", run={"freeze": "log2_multipliers"})
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    kept = {name for name, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[name])}
+    assert "log2_multipliers" in kept and "density.logits" not in kept
 
 
 def test_a_fresh_part_does_not_come_from_the_checkpoint(build: Build, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowcodec import __version__
 
-PACKAGES = ("numpy", "onnxruntime", "constriction", "pillow")
+PACKAGES = ("numpy", "onnxruntime", "constriction", "pillow", "imagecodecs", "pillow-heif", "ssimulacra2")
 
 
 def environment() -> dict[str, Any]:

@@ -1,63 +1,43 @@
 """The benchmark: every codec, image and setting as one row with real bytes and a real decode, kept in one JSON file.
 
 A run can be stopped and started again at any time: rows are kept as they come (the file is replaced whole, never in part), and
-a row is measured again only when the image, or what its codec says of itself (version, options, model), is no longer the same.
+a row is measured again only when the image, or what its codec says of itself (version, options, model), is no longer the same,
+when it failed, or when a metric is asked for that it lacks.
 """
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Protocol
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any, TypeVar
 
 import numpy as np
 
-from flowcodec.benchmark.datasets import DatasetImage, find_images, pixel_hash
+from flowcodec.benchmark.datasets import Kind, SourceImage, find_images
+from flowcodec.benchmark.document import Codec, Document
 from flowcodec.benchmark.environment import environment
-from flowcodec.benchmark.summary import read_anchors, summarise
+from flowcodec.benchmark.metrics import METRICS, Metric, measure_all
+from flowcodec.benchmark.rows import Row
 from flowcodec.errors import InputError
-from flowcodec.runtime.quality import ms_ssim, psnr_db
 
-FORMAT = 1
 Progress = Callable[[int, int], None]
-
-
-class Codec(Protocol):
-    """What the benchmark asks of a codec."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def settings(self) -> tuple[float, ...]: ...
-
-    def describe(self) -> dict[str, Any]:
-        """Everything that decides the bytes: version, options, model."""
-
-    def encode(self, pixels: np.ndarray, setting: float) -> bytes:
-        """uint8 (H, W, 3) -> a whole file"""
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """A file -> uint8 (H, W, 3)"""
+Result = TypeVar("Result")
+WRITE_EVERY_S = 10.0
+"""What a power cut may cost; an interrupt costs nothing."""
+USUAL = (METRICS["psnr"], METRICS["ms-ssim"])
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measurement. Times are of one call in a warm process, None where nothing was timed; MS-SSIM is None for tiny images."""
+class Wanted:
+    """A setting that is still to be measured, and the metrics of the picture."""
 
-    codec: str
-    image: str
     setting: float
-    size_bytes: int
-    bpp: float
-    psnr_db: float
-    ms_ssim: float | None
-    encode_s: float | None
-    decode_s: float | None
+    metrics: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,9 +45,11 @@ class Task:
     """All settings of one codec that are still to be measured on one image."""
 
     codec: Codec
-    image: DatasetImage
-    settings: tuple[float, ...]
-    timing: bool
+    image: SourceImage
+    wanted: tuple[Wanted, ...]
+    wall: bool
+    cpu: bool
+    repeats: int
 
 
 def run_benchmark(
@@ -75,67 +57,107 @@ def run_benchmark(
     codecs: Sequence[Codec],
     out: Path,
     *,
+    kind: Kind = "auto",
+    limit: int | None = None,
+    metrics: Sequence[Metric] = USUAL,
     workers: int = 1,
     timing: bool = True,
+    busy: bool = False,
+    repeats: int = 1,
     resume: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures ``codecs`` on the images of ``paths`` and writes ``out``; returns what it wrote.
 
-    Published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists. Rows of codecs that are not
-    in this run stay. ``timing=False`` is for a machine that is busy with something else; ``resume=False`` measures anew.
-    ``progress(done, total)`` counts rows. Raises InputError.
+    For the 24 Kodak images, published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists.
+    Rows of codecs that are not in this run stay. ``busy`` is for a machine that does other work too: CPU seconds are kept, wall
+    seconds are not; without ``timing`` neither is. ``repeats`` is over how many calls a time is the median; ``resume=False``
+    measures anew. ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that
+    can be refused is refused before the first codec runs. Raises InputError.
     """
-    if workers < 1:
-        raise InputError(f"workers: expected at least 1, found {workers}")
-    images = find_images(paths)
-    document = _Document(out, images)
-    surroundings = environment() | {"workers": workers, "timed": timing}
+    if workers < 1 or repeats < 1:
+        raise InputError(f"workers, repeats: expected at least 1, found {workers}, {repeats}")
+    images = find_images(paths, kind, limit)
+    document = Document(out, images)
+    surroundings = environment() | {"workers": workers, "timed": timing and not busy}
     tasks = []
     for codec in codecs:
         document.begin(codec, surroundings, resume)
         for image in images:
-            missing = tuple(s for s in codec.settings if (codec.name, image.name, s) not in document.rows)
-            if missing:
-                tasks.append(Task(codec, image, missing, timing))
-    total = sum(len(task.settings) for task in tasks)
-    done = 0
-    for rows in _execute(tasks, workers):
-        document.add(rows)
-        done += len(rows)
-        if progress is not None:
-            progress(done, total)
-    return document.write()
+            wanted = tuple(_missing(document, codec, image.name, metrics))
+            if wanted:
+                tasks.append(Task(codec, image, wanted, timing and not busy, timing, repeats))
+    total = sum(len(task.wanted) for task in tasks)
+    done, written = 0, perf_counter()
+    try:
+        for rows in _execute(tasks, workers):
+            document.add(rows)
+            if perf_counter() - written > WRITE_EVERY_S:
+                document.write()
+                written = perf_counter()
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
+    except BaseException:
+        document.write()
+        raise
+    return document.write(intervals=True)
+
+
+def _missing(document: Document, codec: Codec, image: str, metrics: Sequence[Metric]) -> Iterable[Wanted]:
+    """Settings of ``codec`` on ``image`` to measure; a metric with ``every`` n counts at each n-th setting only."""
+    for position, setting in enumerate(codec.settings):
+        due = [metric for metric in metrics if position % metric.every == 0]
+        if document.lacks(codec, image, setting, [column for metric in due for column in metric.columns]):
+            yield Wanted(setting, tuple(metric.name for metric in due))
 
 
 def measure(task: Task) -> list[Row]:
-    """The rows of one task. Raises InputError where a decoded picture is not as large as the image."""
+    """The rows of one task."""
     pixels = task.image.pixels()
-    codec = task.codec
-    if task.timing:
-        codec.decode(codec.encode(pixels, task.settings[0]))
-    return [_measure_one(task, pixels, setting) for setting in task.settings]
+    if task.cpu:
+        with suppress(Exception):  # a first call only warms up; what fails here fails again, and is noted, below
+            task.codec.decode(task.codec.encode(pixels, task.wanted[0].setting))
+    return [_measure_or_note(task, pixels, wanted) for wanted in task.wanted]
 
 
-def _measure_one(task: Task, pixels: np.ndarray, setting: float) -> Row:
-    start = perf_counter()
-    data = task.codec.encode(pixels, setting)
-    encoded = perf_counter()
-    decoded = task.codec.decode(data)
-    end = perf_counter()
+def _measure_or_note(task: Task, pixels: np.ndarray, wanted: Wanted) -> Row:
+    """Whatever a rival's library raises is a result too: it failed on this image."""
+    try:
+        return _measure_one(task, pixels, wanted)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Row(task.codec.name, task.image.name, wanted.setting, size_bytes=None, bpp=None, error=text)
+
+
+def _measure_one(task: Task, pixels: np.ndarray, wanted: Wanted) -> Row:
+    data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(pixels, wanted.setting), task.repeats)
+    decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data), task.repeats)
     if decoded.shape != pixels.shape or decoded.dtype != np.uint8:
         raise InputError(f"{task.codec.name}: expected uint8 {pixels.shape}, decoded {decoded.dtype} {decoded.shape}")
     return Row(
         codec=task.codec.name,
         image=task.image.name,
-        setting=setting,
+        setting=wanted.setting,
         size_bytes=len(data),
         bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
-        psnr_db=psnr_db(pixels, decoded),
-        ms_ssim=ms_ssim(pixels, decoded),
-        encode_s=encoded - start if task.timing else None,
-        decode_s=end - encoded if task.timing else None,
+        measures=measure_all([METRICS[name] for name in wanted.metrics], pixels, decoded),
+        encode_s=encode_s if task.wall else None,
+        decode_s=decode_s if task.wall else None,
+        encode_cpu_s=encode_cpu_s if task.cpu else None,
+        decode_cpu_s=decode_cpu_s if task.cpu else None,
     )
+
+
+def _timed(call: Callable[[], Result], repeats: int) -> tuple[Result, float, float]:
+    """(result, median wall seconds, median CPU seconds of this process)"""
+    wall, cpu = [], []
+    for _ in range(repeats):
+        start = perf_counter(), process_time()
+        result = call()
+        wall.append(perf_counter() - start[0])
+        cpu.append(process_time() - start[1])
+    return result, median(wall), median(cpu)
 
 
 def _execute(tasks: Sequence[Task], workers: int) -> Iterable[list[Row]]:
@@ -157,88 +179,3 @@ def _bind(cores: Any) -> None:
     core = cores.get()
     if core is not None:
         os.sched_setaffinity(0, {core})
-
-
-class _Document:
-    """The results file: images, codecs, rows, and the summary made of them."""
-
-    def __init__(self, path: Path, images: Sequence[DatasetImage]) -> None:
-        self.path = path
-        self.images = {image.name: _identity(image.pixels()) for image in images}
-        old = _read(path)
-        same = {name for name, identity in old.get("images", {}).items() if self.images.get(name) == identity}
-        self.codecs: dict[str, dict[str, Any]] = old.get("codecs", {})
-        self.rows = {_key(row): row for row in (Row(**fields) for fields in old.get("rows", [])) if row.image in same}
-        anchors = path.parent / "anchors" / "kodak_anchors.json"
-        self.anchors = read_anchors(anchors) if anchors.exists() else None
-
-    def begin(self, codec: Codec, surroundings: dict[str, Any], resume: bool) -> None:
-        """Keeps the rows of a codec that are still valid, and notes under what the others are measured."""
-        description = codec.describe()
-        old = self.codecs.get(codec.name, {})
-        kept = []
-        if resume and _without(old, "environment") == json.loads(json.dumps(description)):
-            kept = [row for row in self.rows.values() if row.codec == codec.name and row.setting in codec.settings]
-            same_machine = _machine(old["environment"]) == _machine(surroundings)
-            if surroundings["timed"]:
-                kept = [row for row in kept if same_machine and row.encode_s is not None]
-            elif not same_machine:
-                kept = [replace(row, encode_s=None, decode_s=None) for row in kept]
-        self.rows = {key: row for key, row in self.rows.items() if row.codec != codec.name} | {_key(row): row for row in kept}
-        complete = len(kept) == len(codec.settings) * len(self.images)
-        self.codecs[codec.name] = {**description, "environment": old["environment"] if complete else surroundings}
-
-    def add(self, rows: Iterable[Row]) -> None:
-        self.rows |= {_key(row): row for row in rows}
-        self.write()
-
-    def write(self) -> dict[str, Any]:
-        """Replaces the file; rows in a fixed order, so that equal measurements give equal files."""
-        order = {name: position for position, name in enumerate(self.codecs)}
-        rows = sorted(self.rows.values(), key=lambda row: (order[row.codec], row.image, row.setting))
-        plain = [asdict(row) for row in rows]
-        codecs = {name: codec for name, codec in self.codecs.items() if any(row.codec == name for row in rows)}
-        summary = summarise(plain, list(self.images), self.anchors)
-        document = {"format": FORMAT, "images": self.images, "codecs": codecs, **summary, "rows": plain}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_text(_dump(document))
-        os.replace(partial, self.path)
-        return document
-
-
-def _key(row: Row) -> tuple[str, str, float]:
-    return row.codec, row.image, row.setting
-
-
-def _identity(pixels: np.ndarray) -> dict[str, Any]:
-    height, width = pixels.shape[:2]
-    return {"width": width, "height": height, "sha256": pixel_hash(pixels)}
-
-
-def _machine(surroundings: dict[str, Any]) -> tuple[Any, Any]:
-    """What times may be compared under."""
-    return surroundings["machine"], surroundings["workers"]
-
-
-def _without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if key != name}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot read earlier results ({error}); move the file away to begin anew") from error
-    if document.get("format") != FORMAT:
-        raise InputError(f"{path}: expected results of format {FORMAT}, found {document.get('format')}; move the file away")
-    return document
-
-
-def _dump(document: dict[str, Any]) -> str:
-    """JSON with a row on each line, so that a changed measurement is a changed line."""
-    head = json.dumps(_without(document, "rows"), indent=1)
-    rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
-    return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'

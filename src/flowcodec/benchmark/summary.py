@@ -6,12 +6,13 @@ A curve's point is the mean rate and the mean PSNR over all images at one settin
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
 from flowcodec.benchmark.bdrate import Curve, Window, bd_rate, overlap
+from flowcodec.benchmark.statistics import LEVEL, RESAMPLES, band, bd_rate_interval, mean_interval, to_points
 from flowcodec.errors import InputError
 
 ANCHOR = "VTM (CompressAI)"
@@ -20,6 +21,21 @@ PUBLISHED = (ANCHOR, "AV1", "BPG 4:4:4", "mbt2018-mean")
 
 WINDOWS: dict[str, Window] = {"all": (28.2, 40.6), "middle": (30.5, 36.5), "high": (37.0, 40.5)}
 """PSNR windows in dB. The first, VTM's 0.1 to 1.5 bpp, is the one that counts."""
+
+QUALITIES = (
+    "psnr_db",
+    "psnr_y_db",
+    "ms_ssim",
+    "ssimulacra2",
+    "st_lpips",
+    "gradient_similarity",
+    "edge_psnr_db",
+    "detail_kept_1",
+    "detail_kept_2",
+    "detail_energy_1",
+    "detail_energy_2",
+)
+"""Columns that have a mean curve; the numbers are scales of the pyramid, 1 the finest."""
 
 OURS = "FlowCodec"
 RIVALS = ("JPEG 2000", "WebP")
@@ -40,30 +56,100 @@ def read_anchors(path: Path) -> dict[str, Any]:
     return anchors
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], images: Sequence[str], anchors: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Curves, BD-rates against the anchor and checks; only settings measured on every image count."""
-    measured = [mean_points(rows, images, codec) for codec in dict.fromkeys(row["codec"] for row in rows)]
+def summarise(
+    rows: Sequence[Mapping[str, Any]], images: Sequence[str], anchors: Mapping[str, Any] | None, *, intervals: bool = False
+) -> dict[str, Any]:
+    """Curves, BD-rates against the anchor and checks; only settings measured on every image count.
+
+    ``intervals`` adds bootstrap intervals over the images (seconds of work). ``failures`` lists what a codec could not do.
+    """
+    good = [row for row in rows if row.get("error") is None]
+    names = list(dict.fromkeys(row["codec"] for row in good))
+    measured = [mean_points(good, images, codec) for codec in names]
     published = [_published_points(name, anchors[name]) for name in PUBLISHED] if anchors else []
     points = [points for points in measured if points["bpp"]] + published
     curves = dict(_curves(points))
-    return {
+    result: dict[str, Any] = {
         "curves": points,
         "bd_rate_percent": {"anchor": ANCHOR, "windows_db": WINDOWS, "values": _bd_rates(curves)},
-        "image_by_image": _image_by_image(rows, images),
+        "image_by_image": _image_by_image(good, images, intervals),
         "checks": {"above_rivals": _above_rivals(curves), "bd_rate": _bd_rate_bar(curves)},
     }
+    speed = _speeds(good)
+    if speed:
+        result["speed"] = speed
+    failed = [{key: row[key] for key in ("codec", "image", "setting", "error")} for row in rows if row.get("error") is not None]
+    if failed:
+        result["failures"] = failed
+    if intervals:
+        result["bd_rate_percent"]["intervals"] = _add_intervals(good, images, points, curves)
+    return result
 
 
 def mean_points(rows: Iterable[Mapping[str, Any]], images: Sequence[str], codec: str) -> dict[str, Any]:
-    """The mean curve of one codec, by rising rate."""
+    """The mean curve of one codec, by rising rate; a quality is None where an image lacks it, or its PSNR is infinite."""
     by_setting: dict[float, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["codec"] == codec and row["image"] in images:
+        if row["codec"] == codec and row["image"] in images and row.get("error") is None:
             by_setting.setdefault(row["setting"], []).append(row)
     whole = [(setting, found) for setting, found in by_setting.items() if len(found) == len(images)]
     whole.sort(key=lambda item: fmean(row["bpp"] for row in item[1]))
-    columns = {name: [_mean(row[name] for row in found) for _, found in whole] for name in ("bpp", "psnr_db", "ms_ssim")}
+    found_columns = [
+        "bpp",
+        *(column for column in QUALITIES if any(_value(row, column) is not None for _, f in whole for row in f)),
+    ]
+    columns = {name: [_mean(_value(row, name) for row in found) for _, found in whole] for name in found_columns}
+    for name in ("psnr_db", "ms_ssim"):
+        columns.setdefault(name, [None] * len(whole))
     return {"name": codec, "kind": "measured", "settings": [setting for setting, _ in whole], **columns}
+
+
+def _value(row: Mapping[str, Any], column: str) -> float | None:
+    """A column of a row; ``detail_kept_2`` is the second scale of ``detail_kept``."""
+    if column in row:
+        return row[column]
+    name, _, scale = column.rpartition("_")
+    values = row.get(name) if scale.isdecimal() else None
+    return values[int(scale) - 1] if values else None
+
+
+def _speeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median CPU seconds per megapixel of each codec over all its rows that have them: every image, every rate."""
+    result = {}
+    for codec in dict.fromkeys(row["codec"] for row in rows):
+        found = [row for row in rows if row["codec"] == codec and row.get("encode_cpu_s") is not None]
+        if found:
+            megapixels = [8e-6 * row["size_bytes"] / row["bpp"] for row in found]
+            result[codec] = {
+                f"{side}_cpu_s_per_megapixel": median(
+                    row[f"{side}_cpu_s"] / size for row, size in zip(found, megapixels, strict=True)
+                )
+                for side in ("encode", "decode")
+            } | {"rows": len(found)}
+    return result
+
+
+def _add_intervals(
+    rows: Sequence[Mapping[str, Any]], images: Sequence[str], points: Iterable[dict[str, Any]], curves: Mapping[str, Curve]
+) -> dict[str, Any]:
+    """Puts ``bands`` into the measured curves; returns the intervals of the BD-rates against the anchor."""
+    values: dict[str, dict[str, list[float] | None]] = {}
+    for point in points:
+        if point["kind"] != "measured":
+            continue
+        columns = [column for column in QUALITIES if column in point]
+        flat = [{**row, **{c: _value(row, c) for c in columns}} for row in rows if row["codec"] == point["name"]]
+        table = to_points(flat, images, point["settings"], columns)
+        point["bands"] = {column: band(table, column) for column in columns}
+        if ANCHOR in curves and point["name"] in curves:
+            anchor = curves[ANCHOR]
+            values[point["name"]] = {
+                key: bd_rate_interval(lambda _, anchor=anchor: anchor, table, window)  # type: ignore[misc]
+                if curves[point["name"]].covers_psnr(window)
+                else None
+                for key, window in WINDOWS.items()
+            }
+    return {"level": LEVEL, "resamples": RESAMPLES, "over": "images", "values": values}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -85,8 +171,9 @@ def _published_points(name: str, anchor: Mapping[str, Any]) -> dict[str, Any]:
 def _curves(points: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Curve]]:
     """The curves that can be interpolated."""
     for point in points:
+        pairs = [(bpp, psnr) for bpp, psnr in zip(point["bpp"], point["psnr_db"], strict=True) if psnr is not None]
         try:
-            yield point["name"], Curve.from_points(point["name"], point["bpp"], point["psnr_db"])
+            yield point["name"], Curve.from_points(point["name"], [bpp for bpp, _ in pairs], [psnr for _, psnr in pairs])
         except InputError:
             continue
 
@@ -102,21 +189,31 @@ def _bd_rates(curves: Mapping[str, Curve]) -> dict[str, dict[str, float | None]]
     return {name: {key: percent(curve, window) for key, window in WINDOWS.items()} for name, curve in curves.items()}
 
 
-def _image_by_image(rows: Sequence[Mapping[str, Any]], images: Sequence[str]) -> dict[str, Any]:
+def _image_by_image(rows: Sequence[Mapping[str, Any]], images: Sequence[str], intervals: bool) -> dict[str, Any]:
     """BD-rate (per cent) of ours against each measured codec on single images, over all that both curves cover.
 
     Free of how a codec's settings spread bits over the images of a set, which moves mean curves by many per cent.
     """
-    result = {}
+    result: dict[str, Any] = {}
+    by_image: dict[str, dict[str, float]] = {}
+    of: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        of.setdefault((row["codec"], row["image"]), []).append(row)
     for rival in dict.fromkeys(row["codec"] for row in rows):
-        values = []
+        values = {}
         for image in images:
-            curves = dict(_curves(mean_points(rows, [image], codec) for codec in (OURS, rival)))
+            curves = dict(_curves(mean_points(of.get((codec, image), ()), [image], codec) for codec in (OURS, rival)))
             if len(curves) == 2:
-                values.append(bd_rate(curves[rival], curves[OURS], overlap(curves[rival], curves[OURS])))
+                common = overlap(curves[rival], curves[OURS])
+                if common[0] < common[1]:
+                    values[image] = bd_rate(curves[rival], curves[OURS], common)
         if values:
-            result[rival] = {"mean": fmean(values), "best": min(values), "worst": max(values), "images": len(values)}
-    return {"codec": OURS, "bd_rate_percent_against": result}
+            found = list(values.values())
+            result[rival] = {"mean": fmean(found), "best": min(found), "worst": max(found), "images": len(found)}
+            if intervals and rival != OURS:
+                result[rival]["mean_interval"] = mean_interval(found)
+                by_image[rival] = values
+    return {"codec": OURS, "bd_rate_percent_against": result} | ({"values": by_image} if by_image else {})
 
 
 def _above_rivals(curves: Mapping[str, Curve]) -> dict[str, Any]:

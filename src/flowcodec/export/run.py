@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from flowcodec.export.graph import build_graphs, decoder_kmac_per_pixel
-from flowcodec.export.tables import build_step_multipliers, build_tables
+from flowcodec.export.statistics import count_latents
+from flowcodec.export.tables import RATE_WEIGHT, build_step_multipliers, build_tables
 from flowcodec.model import checkpoint
 from flowcodec.model.channel import GaussianNoise
 from flowcodec.model.codec import FlowCodecModel
@@ -50,11 +51,12 @@ def export_model(
     report: Report,
     images: Sequence[np.ndarray] = (),
     reference: Path | None = None,
-    rate_weight: float = 1.0,
+    counted: Sequence[np.ndarray] = (),
 ) -> dict[str, Any]:
     """Writes the model file of a checkpoint. Reports a row for each layer's bound and for each step's loss; returns the card.
 
     ``reference``: the checkpoint in float to compare with, where ``source`` has been trained with integers in the loop.
+    ``images`` measure the loss, ``counted`` (training photographs of 2^n pixels a side) give the tables their shape.
     Raises MissingModel, ModelError.
     """
     model, header = checkpoint.load_model(source)
@@ -75,7 +77,8 @@ def export_model(
         for step in LOSS_STEPS:
             losses.append(integer_loss(model, float_model, images, step))
             report({"event": "loss", **losses[-1]})
-    tables, channels = build_tables(model, rate_weight)
+    counts = count_latents(model, counted, RATE_WEIGHT) if counted else None
+    tables, channels = build_tables(model, RATE_WEIGHT, counts)
     card = {
         "name": target.stem,
         "licence": "Apache-2.0",

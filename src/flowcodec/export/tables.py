@@ -8,6 +8,7 @@ Reference: Chou, Lookabaugh & Gray, Entropy-constrained vector quantization, 198
 import numpy as np
 import torch
 
+from flowcodec.export.statistics import BINS
 from flowcodec.model.codec import FlowCodecModel
 from flowcodec.model.density import KINDS, ScaleMixture
 from flowcodec.model.objective import BIT_PRICE
@@ -16,10 +17,14 @@ from flowcodec.runtime.coder import TABLE_BITS, Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.step import STEP_COUNT
 
+RATE_WEIGHT = 0.7
+"""Below 1, since a coefficient that is sent also serves as context: see docs/ablations.md."""
 _UNIT = 1 << FRACTION_BITS
 _TAIL = 2.0**-18
 _FREE_PROBABILITY = 0.999
 _ITERATIONS = 60
+_PRIOR_COUNT = 3000
+_EMPTY = 1e-12
 _FIRST_WIDE = 54
 """First scale index (s = 16 steps) whose coefficients are coded as a table's high part and raw low bits."""
 _DITHER_FROM = -0.75
@@ -29,17 +34,31 @@ _CELLS = 1 << 11
 
 
 class _Shape:
-    """The density at one kind and scale index, in float64."""
+    """The distribution at one kind and scale index, in float64: cumulative mass and first moment on a grid.
 
-    def __init__(self, density: ScaleMixture, kind: int, scale: int) -> None:
-        self.density, self.kind = density, kind
+    The grid is of 1/64 step as far as counts go, then of a quarter. The learned density is worth ``_PRIOR_COUNT`` observations
+    beside those that were counted.
+    """
+
+    def __init__(self, density: ScaleMixture, kind: int, scale: int, counts: np.ndarray | None) -> None:
         self.log2_scale = scale / (1 << SCALE_BITS) + SCALE_LOG2_FIRST
+        near, far = np.arange(BINS) / _UNIT, np.arange(4 * BINS // _UNIT, 4 * (_CELLS + 2)) / 4
+        self._edges = np.concatenate([near, far])
+        edges = torch.from_numpy(self._edges)
+        log2_scale = torch.full((len(edges) - 1,), self.log2_scale, dtype=torch.float64)
+        mass, mean = (x.numpy() for x in density.cell(edges[:-1], edges[1:], log2_scale, kind))
+        if counts is not None:
+            mass = 2 * _PRIOR_COUNT * mass
+            mass[: len(counts)] += counts
+            mass /= 2 * mass.sum()
+        self._mass = np.concatenate([[0.0], np.cumsum(mass)])
+        self._moment = np.concatenate([[0.0], np.cumsum(mass * mean)])
 
     def cells(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(mass, mean) of each interval [low, high] of one sign."""
-        log2_scale = torch.full((len(low),), self.log2_scale, dtype=torch.float64)
-        mass, mean = self.density.cell(torch.from_numpy(low), torch.from_numpy(high), log2_scale, self.kind)
-        return mass.numpy(), mean.numpy()
+        """(mass, mean) of each interval [low, high] of one sign; an empty one has its centre for a mean."""
+        mass, moment = (np.interp(high, self._edges, f) - np.interp(low, self._edges, f) for f in (self._mass, self._moment))
+        mean = np.where(mass > _EMPTY, moment / np.maximum(mass, _EMPTY), (low + high) / 2)
+        return mass, np.clip(mean, low, high)
 
 
 def _thresholds_of(near: np.ndarray, count: int) -> np.ndarray:
@@ -110,8 +129,13 @@ def _conditional_means(shape: _Shape, received: np.ndarray) -> np.ndarray:
     return (right_mass * right_mean - left_mass * left_mean) / np.maximum(right_mass + left_mass, 1e-30)
 
 
-def build_tables(model: FlowCodecModel, rate_weight: float = 1.0) -> tuple[Tables, ChannelTables]:
-    """All tables of a model. Tables 0 ... 255 of the coder are those of ``round`` by kind and scale, then those of ``dither``."""
+def build_tables(
+    model: FlowCodecModel, rate_weight: float = RATE_WEIGHT, counts: np.ndarray | None = None
+) -> tuple[Tables, ChannelTables]:
+    """All tables of a model. Tables 0 ... 255 of the coder are those of ``round`` by kind and scale, then those of ``dither``.
+
+    ``rate_weight``: price of a bit in the design of the quantisers over its theory value; ``counts``: those of ``count_latents``.
+    """
     density = ScaleMixture().double()
     density.load_state_dict(model.density.state_dict())
     density.requires_grad_(False)
@@ -124,7 +148,11 @@ def build_tables(model: FlowCodecModel, rate_weight: float = 1.0) -> tuple[Table
     dither_tables = np.zeros((*shape, DITHER_LEVELS), np.uint16)
     tables: list[np.ndarray] = []
     low_bits: list[int] = []
-    shapes = {(kind, scale): _Shape(density, kind, scale) for kind in range(KINDS) for scale in range(SCALE_COUNT)}
+    shapes = {
+        (kind, scale): _Shape(density, kind, scale, None if counts is None else counts[kind, scale])
+        for kind in range(KINDS)
+        for scale in range(SCALE_COUNT)
+    }
     for (kind, scale), density_shape in shapes.items():
         bits = max(int(np.floor(density_shape.log2_scale)) - 3, 0) if scale >= _FIRST_WIDE else 0
         if scale < _FIRST_WIDE:

@@ -46,7 +46,8 @@ class Rounding:
 
     Thresholds are k - 1/2 + min(dead_zone * s^-1.7, 1) for scales s in steps. ``slope`` is the price of a bit over its theory
     value, and dead_zone = 0.085 * slope^2 a fit to the entropy-constrained quantisers that the exporter designs for it.
-    Gradients reach the location by the reconstruction, and z straight through.
+    Gradients reach the location by the reconstruction, and z straight through. The bits have none with respect to z, so that
+    band steps trained with this channel would shrink without end: they are to be frozen.
     """
 
     def __init__(self, slope: float = 1.0) -> None:

@@ -50,6 +50,8 @@ class ChannelTables:
 
 
 class Channel(Protocol):
+    """Symbols may be as many as the coefficients, or fewer, as ``table_ids`` says: one for each id."""
+
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Symbols k of ``values`` (1/64 step, relative to the location; any float or integer type)."""
 
@@ -57,7 +59,7 @@ class Channel(Protocol):
         """Conditional means in 1/64 step, relative to the location."""
 
     def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        """uint16 table of the coder for each coefficient."""
+        """uint16 table of the coder for each symbol."""
 
 
 class Rounding:
@@ -124,4 +126,8 @@ class Dither:
 
 
 def make_channel(name: str, tables: ChannelTables, seed: int) -> Channel:
+    if name == "gaussian":
+        from flowcodec.runtime.simulation import GaussianSimulation  # it builds on this module
+
+        return GaussianSimulation(seed)
     return Dither(tables, seed) if name == "dither" else Rounding(tables)

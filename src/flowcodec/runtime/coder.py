@@ -167,7 +167,9 @@ class SymbolDecoder:
         if len(payload) % 4:
             raise FormatError(f"latent box: expected whole 32-bit words, found {len(payload)} bytes; the file is damaged")
         self.tables = tables
-        self._bits_left = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols read so far."""
+        self._bits_held = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         try:
             self._coder = _Ans(words) if len(words) else _Ans()
@@ -197,8 +199,8 @@ class SymbolDecoder:
         return (high << low_bits) | low
 
     def _spend(self, bits: float) -> None:
-        self._bits_left -= bits
-        if self._bits_left < 0:
+        self.ideal_bits += bits
+        if self.ideal_bits > self._bits_held:
             raise FormatError("latent box: holds fewer bits than its coefficients need; the file is damaged")
 
     def pop_raw(self, count: int, bits: int) -> np.ndarray:

@@ -8,9 +8,10 @@ Each CRC is seeded with the one before it (the first with that of the signature)
 box: boxes of two files cannot be mixed, and since their number is in front, none can be missing.
 """
 
+import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -26,8 +27,9 @@ MAX_BOXES = 255
 MODEL_ID_BYTES = 8
 MAX_ERROR = 127
 """The largest error of a component that a near-lossless file may allow."""
-CHANNELS = ("round", "dither")
-"""Names of the noise channels; a place is the channel's id in a file. 2 (trellis) and 3 (gaussian) are reserved."""
+CHANNEL_IDS = {"round": 0, "dither": 1, "gaussian": 3}
+"""The noise channels and their ids in a file; 2 (trellis) is reserved."""
+CHANNELS = tuple(CHANNEL_IDS)
 FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 
@@ -145,7 +147,7 @@ class _Cursor:
         return value
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Shortest unsigned LEB128: seven bits a byte, low ones first, the top bit set in all bytes but the last."""
     encoded = bytearray()
     while value >= 0x80:
@@ -155,15 +157,24 @@ def _varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+def parse_varint(payload: bytes, name: str) -> int:
+    """The varint that fills a payload. Raises FormatError."""
+    cursor = _Cursor(payload, name)
+    value = cursor.varint()
+    if cursor.remaining:
+        raise FormatError(f"{name}: expected {cursor.position} bytes, found {len(payload)}")
+    return value
+
+
 def _kind_name(kind: int) -> str:
     return BoxKind(kind).name if kind in _KNOWN_KINDS else f"kind {kind}"
 
 
 def _header_payload(header: Header) -> bytes:
-    mode = CHANNELS.index(header.channel) | (_COLOUR_BIT if header.channels == 3 else 0)
+    mode = CHANNEL_IDS[header.channel] | (_COLOUR_BIT if header.channels == 3 else 0)
     mode |= _LOSSLESS_BIT if header.lossless else 0
-    size = _varint(header.width) + _varint(header.height)
-    return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + _varint(header.seed) + header.model_id
+    size = varint(header.width) + varint(header.height)
+    return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
 
 
 def _parse_header(payload: memoryview) -> Header:
@@ -172,12 +183,12 @@ def _parse_header(payload: memoryview) -> Header:
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
     if cursor.remaining:
         raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
-    channel_id = mode & _CHANNEL_MASK
-    if mode & _RESERVED_BITS or channel_id >= len(CHANNELS):
+    channel = next((name for name, number in CHANNEL_IDS.items() if number == mode & _CHANNEL_MASK), None)
+    if mode & _RESERVED_BITS or channel is None:
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
     try:
         channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
-        return Header(width, height, channels, step_index, CHANNELS[channel_id], seed, model_id, lossless)
+        return Header(width, height, channels, step_index, channel, seed, model_id, lossless)
     except InputError as error:
         raise FormatError(f"header: {error}") from error
 
@@ -232,7 +243,7 @@ def write(header: Header, boxes: Sequence[Box]) -> bytes:
     for box in boxes:
         if len(box.payload) > _UINT32_MAX:
             raise LimitError(f"expected a {_kind_name(box.kind)} box below 2^32 bytes, found {len(box.payload)}")
-        frame = bytes([box.kind]) + _varint(len(box.payload)) + box.payload
+        frame = bytes([box.kind]) + varint(len(box.payload)) + box.payload
         crc = zlib.crc32(frame, crc)
         data += frame + crc.to_bytes(_CRC_BYTES, "little")
     return bytes(data)
@@ -249,3 +260,34 @@ def read(data: bytes) -> File:
     header = _parse_header(frames[0][1])
     boxes = tuple(Box(kind, bytes(payload)) for kind, payload in frames[1:])
     return File(header, tuple(box.payload for box in boxes if box.kind == BoxKind.LATENT), boxes)
+
+
+def read_prefix(data: bytes, latent_count: Callable[[Header], int] | None = None) -> tuple[File, FormatError | None]:
+    """The boxes at the front that are whole and undamaged, and what is wrong behind them (None where nothing is).
+
+    With ``latent_count`` (header -> a number of LATENT boxes) nothing behind so many boxes is looked at. Raises FormatError
+    where not even the header is whole, or where what is whole is in no order that ``read`` accepts; LimitError.
+    """
+    frames: list[tuple[int, memoryview]] = []
+    wanted: float = math.inf
+    broken: FormatError | None = None
+    source = _verified_boxes(data)
+    while len(frames) < wanted:
+        try:
+            frame = next(source, None)
+        except FormatError as error:
+            if not frames:
+                raise
+            broken = error
+            break
+        if frame is None:
+            break
+        frames.append(frame)
+        _check_kinds([kind for kind, _ in frames])
+        if len(frames) == 1:
+            header = _parse_header(frame[1])
+            wanted = math.inf if latent_count is None else 1 + latent_count(header)
+    if not frames:
+        _check_kinds([])
+    boxes = tuple(Box(kind, bytes(payload)) for kind, payload in frames[1:])
+    return File(header, tuple(box.payload for box in boxes if box.kind == BoxKind.LATENT), boxes), broken

@@ -33,6 +33,15 @@ def make_runner(model: Model, threads: int | None = None, optimise: bool = True)
     return _runners[key]
 
 
+def model_of(header: Header, model: Model | None) -> Model:
+    """The model that a file needs: the given one, or a shipped one. Raises MissingModel, WrongModel."""
+    if model is None:
+        return find_model(header.model_id)
+    if model.id != header.model_id:
+        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
+    return model
+
+
 def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runner: Runner) -> np.ndarray:
     """Boxes -> uint8 (H, W, C). Raises FormatError."""
     channel = make_channel(header.channel, model.channels, header.seed)
@@ -50,22 +59,20 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
     file = container.read(data)
     header = file.header
     if header.lossless:
-        return _picture(file, decode_lossless(file))
+        return with_companions(decode_lossless(file), file)
     if any(box.kind in (BoxKind.PIXELS, BoxKind.STORED) for box in file.boxes):
         raise FormatError("expected latents only in a lossy file, found pixels; the file is damaged")
-    if model is None:
-        model = find_model(header.model_id)
-    elif model.id != header.model_id:
-        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}; pass another --model")
-    return _picture(file, decode_latent(file.latents, header, model, make_runner(model, threads, optimise)))
+    model = model_of(header, model)
+    pixels = decode_latent(file.latents, header, model, make_runner(model, threads, optimise))
+    return with_companions(pixels, file)
 
 
-def _picture(file: File, pixels: np.ndarray) -> Picture:
-    """Pixels and their companions."""
-    header, alpha = file.header, file.first(BoxKind.ALPHA)
+def with_companions(pixels: np.ndarray, file: File) -> Picture:
+    """uint8 (H, W, C) and what the boxes behind the pixels hold. Raises FormatError."""
+    alpha = file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,
-        alpha=None if alpha is None else decode_alpha(alpha, header.height, header.width),
+        alpha=None if alpha is None else decode_alpha(alpha, file.header.height, file.header.width),
         icc=file.first(BoxKind.ICC),
         exif=file.first(BoxKind.EXIF),
         xmp=file.first(BoxKind.XMP),

@@ -1,7 +1,8 @@
 """Picture -> bytes: colour, flow, then level by level prior, channel and coder, then the container."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
 from flowcodec.runtime.bundle import Model, load_model
+from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
 from flowcodec.runtime.container import CHANNELS, MAX_ERROR, Box, BoxKind, Header
@@ -16,6 +18,7 @@ from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.decode import decode_picture, make_runner
 from flowcodec.runtime.flow import analyse_level, level_count, to_fixed
+from flowcodec.runtime.forecast import Forecast
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
@@ -23,6 +26,7 @@ from flowcodec.runtime.lossless import encode_lossless, model_id_of
 from flowcodec.runtime.prior import PLANES, Walk
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.rate import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, find_step
+from flowcodec.runtime.region import Region, check_mask
 from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
 
@@ -30,6 +34,8 @@ _PSNR_OF_EQUAL_PICTURES = 100.0
 _PSNR_LIMIT_DB = 0.1
 """Beyond this a PSNR counts as not to be had: the target lies outside the grid."""
 _NEIGHBOURS = 6
+_FRAME_BYTES = 80
+"""About what a file takes beside its coefficients and companions."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,21 @@ class EncodeSettings:
     verify: bool = False
     """Decode the result twice, by different arithmetic paths, and compare."""
     size: int | None = None
-    """Bytes the whole file may have, instead of a quality: never more, at most 1 % less."""
+    """Bytes the whole file may have, instead of a quality: never more, mostly less than 0.5 % fewer."""
     bpp: float | None = None
     """The same in bits per pixel."""
     psnr: float | None = None
     """PSNR over RGB in dB, instead of a quality: met within 0.05 dB."""
+    roi: np.ndarray | None = field(default=None, compare=False)
+    """uint8 (H, W): a mask of what matters, 255 all, 0 least; bits are dearer where it is not white."""
     lossless: bool = False
     """Every pixel exactly; the quality has then no meaning, nor have step, channel and model."""
     max_error: int | None = None
     """The same, but every component of every pixel may be wrong by as much as this (grey levels)."""
+    certificate: bool = False
+    """Store a bound on the size that a decoder can check, see ``certificate.py``."""
+    cap_bpp: float | None = None
+    """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -66,6 +78,8 @@ class EncodeSettings:
             raise InputError(f"step: expected {low:g} to {high:g}, found {self.step}")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected one of {', '.join(CHANNELS)}, found {self.channel!r}")
+        if self.cap_bpp is not None and not self.cap_bpp > 0:
+            raise InputError(f"cap: expected a positive number of bits per pixel, found {self.cap_bpp}")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
@@ -78,8 +92,14 @@ class EncodeSettings:
         targets += ["lossless"] if self.lossless and self.max_error is None else []
         if len(targets) > 1:
             raise InputError(f"expected one of step, size, bpp, psnr, lossless and max_error, found {' and '.join(targets)}")
+        if self.roi is not None and (self.exact or self.channel != "round"):
+            found = "a bound on every pixel" if self.exact else f"{self.channel}, whose error must not depend on the place"
+            raise InputError(f"roi: expected the channel round, found {found}")
         if self.exact and self.channel != CHANNELS[0]:
             raise InputError(f"channel: a lossless or near-lossless file has none, found {self.channel!r}")
+        if self.exact and (self.certificate or self.cap_bpp is not None):
+            name = "certificate" if self.certificate else "cap"
+            raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
@@ -102,6 +122,8 @@ class Encoded:
     """Sum of -log2 of the coded probabilities of the latent: the bits of the file but for container, coder and metadata."""
     pixels: np.ndarray | None = None
     """uint8 (H, W, C): what decoding will give, where it was asked for."""
+    passes: int = 1
+    """Encodings that it took to meet a size or a PSNR."""
 
 
 def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list[np.ndarray]:
@@ -128,6 +150,8 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
 
 def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    if settings.roi is not None:
+        check_mask(settings.roi, picture.height, picture.width)
     if settings.exact:
         encoded = _encode_exact(picture, settings.max_error or 0)
     elif settings.psnr is not None:
@@ -137,13 +161,30 @@ def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
         size = settings.size if settings.size is not None else int((settings.bpp or 0) * pixels / 8)
         encoded = _encode_to_size(picture, settings, size)
     else:
-        encoded = _encode_at(picture, settings, settings.step_index)
+        encoded = _encode_at(picture, settings, settings.step_index, _companions(picture))
+    if settings.cap_bpp is not None:
+        most = int(settings.cap_bpp * picture.pixels.shape[0] * picture.pixels.shape[1] / 8)
+        if len(encoded.data) > most:
+            encoded = _encode_to_size(picture, settings, most)
     if settings.verify:
         _verify(encoded.data, picture, settings)
     return encoded
 
 
-def _encode_at(picture: Picture, settings: EncodeSettings, index: int, reconstruct: bool = False) -> Encoded:
+def _companions(picture: Picture) -> list[Box]:
+    """The boxes behind the latents: alpha and metadata."""
+    boxes = []
+    if picture.alpha is not None:
+        boxes.append(Box(BoxKind.ALPHA, encode_alpha(picture.alpha)))
+    for kind, payload in ((BoxKind.ICC, picture.icc), (BoxKind.EXIF, picture.exif), (BoxKind.XMP, picture.xmp)):
+        if payload:
+            boxes.append(Box(kind, payload))
+    return boxes
+
+
+def _encode_at(
+    picture: Picture, settings: EncodeSettings, index: int, companions: Sequence[Box], reconstruct: bool = False
+) -> Encoded:
     model = load_model(settings.model)
     runner = make_runner(model, settings.threads)
     height, width, channels = picture.pixels.shape
@@ -153,15 +194,19 @@ def _encode_at(picture: Picture, settings: EncodeSettings, index: int, reconstru
         channels=channels,
         step_index=index,
         channel=settings.channel,
-        seed=settings.seed if settings.channel == "dither" else 0,
+        seed=settings.seed if settings.channel != "round" else 0,
         model_id=model.id,
     )
     latent = analyse(model, runner, picture.pixels, index)
-    exchange = LatentEncoder(model, make_channel(header.channel, model.channels, header.seed), latent, channels, index)
+    channel = make_channel(header.channel, model.channels, header.seed)
+    region = None if settings.roi is None else Region(settings.roi)
+    exchange = LatentEncoder(model, channel, latent, channels, index, region)
     planes = Walk(model, runner, height, width, channels, index).run(exchange, synthesise_image=reconstruct)
-    boxes = [Box(BoxKind.LATENT, payload) for payload in exchange.boxes]
+    boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
+    if settings.certificate:
+        boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))
     pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
-    return Encoded(container.write(header, boxes + _companions(picture)), exchange.ideal_bits, pixels)
+    return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
 
 
 def _encode_exact(picture: Picture, max_error: int) -> Encoded:
@@ -172,25 +217,20 @@ def _encode_exact(picture: Picture, max_error: int) -> Encoded:
     return Encoded(container.write(header, boxes), ideal_bits)
 
 
-def _companions(picture: Picture) -> list[Box]:
-    """Boxes of what comes with the pixels."""
-    boxes = [] if picture.alpha is None else [Box(BoxKind.ALPHA, encode_alpha(picture.alpha))]
-    for kind, payload in ((BoxKind.ICC, picture.icc), (BoxKind.EXIF, picture.exif), (BoxKind.XMP, picture.xmp)):
-        if payload:
-            boxes.append(Box(kind, payload))
-    return boxes
-
-
 def _encode_to_size(picture: Picture, settings: EncodeSettings, size: int) -> Encoded:
     """The largest file of at most ``size`` bytes that the step grid gives. Raises InputError where none is small enough."""
+    companions = _companions(picture)
     trials: dict[int, Encoded] = {}
 
     def log2_size(index: int) -> float:
-        trials[index] = _encode_at(picture, settings, index)
+        trials[index] = _encode_at(picture, settings, index, companions)
         return math.log2(len(trials[index].data))
 
-    found = find_step(log2_size, math.log2(size), -math.log2(1 - SIZE_TOLERANCE), slope_per_octave=1.0)
-    encoded = trials[found.index]
+    # A word of four bytes is the finest step of a small file.
+    tolerance = max(-math.log2(1 - SIZE_TOLERANCE), math.log2(1 + 4 / size))
+    forecast = Forecast(picture.pixels).log2_size(_FRAME_BYTES + sum(len(box.payload) for box in companions))
+    found = find_step(log2_size, forecast, math.log2(size), tolerance)
+    encoded = replace(trials[found.index], passes=len(trials))
     if len(encoded.data) > size:
         raise InputError(f"size: expected at least {len(encoded.data)} bytes, the smallest file of this picture, found {size}")
     return encoded
@@ -198,16 +238,18 @@ def _encode_to_size(picture: Picture, settings: EncodeSettings, size: int) -> En
 
 def _encode_to_psnr(picture: Picture, settings: EncodeSettings, target_db: float) -> Encoded:
     """The file whose picture has the given PSNR. Raises InputError where the step grid does not reach it."""
+    companions = _companions(picture)
     trials: dict[int, Encoded] = {}
     values: dict[int, float] = {}
 
     def psnr(index: int) -> float:
-        trials[index] = encoded = _encode_at(picture, settings, index, reconstruct=True)
+        trials[index] = encoded = _encode_at(picture, settings, index, companions, reconstruct=True)
         assert encoded.pixels is not None
         values[index] = min(psnr_db(picture.pixels, encoded.pixels), _PSNR_OF_EQUAL_PICTURES)
         return values[index]
 
-    found = find_step(psnr, target_db + PSNR_TOLERANCE_DB, 2 * PSNR_TOLERANCE_DB, slope_per_octave=4.5)
+    forecast = Forecast(picture.pixels).psnr_db()
+    found = find_step(psnr, forecast, target_db + PSNR_TOLERANCE_DB, 2 * PSNR_TOLERANCE_DB)
     nearest = found.index
     if not found.met:
         # Between neighbours of so fine a grid PSNR is not quite monotone: one of the next few may be nearer.
@@ -219,7 +261,7 @@ def _encode_to_psnr(picture: Picture, settings: EncodeSettings, target_db: float
         raise InputError(
             f"psnr: the nearest this picture can be had at is {values[nearest]:.2f} dB, found {target_db:g} dB asked for"
         )
-    return trials[nearest]
+    return replace(trials[nearest], passes=len(trials))
 
 
 def encode_picture(picture: Picture, settings: EncodeSettings) -> bytes:

@@ -4,19 +4,22 @@ import math
 from typing import Any
 
 from flowcodec.runtime import container
+from flowcodec.runtime.certificate import read_certificate
 from flowcodec.runtime.container import BoxKind, Header
 from flowcodec.runtime.step import log2_step
 
 _NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
 
 
-def describe(data: bytes) -> dict[str, Any]:
+def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
     """Header, boxes, sizes and the channel's numbers: sigma = Delta / sqrt 12, beta = 2 ln 2 sigma^2. Raises FormatError.
 
-    A lossless or near-lossless file has ``lossless`` and ``max_error`` instead of the channel's numbers.
+    A lossless or near-lossless file has ``lossless`` and ``max_error`` instead of the channel's numbers. With ``partial`` the
+    boxes at the front that are whole, and under ``ends_early`` what is wrong behind them, if anything.
     """
-    file = container.read(data)
+    file, broken = container.read_prefix(data) if partial else (container.read(data), None)
     header = file.header
+    certificate = read_certificate(file, len(data))
     return {
         "width": header.width,
         "height": header.height,
@@ -26,8 +29,12 @@ def describe(data: bytes) -> dict[str, Any]:
         "bpp": 8 * len(data) / (header.width * header.height),
         **_noise(header),
         "model": header.model_id.hex(),
+        "certificate": None
+        if certificate is None
+        else {"bytes": certificate.bytes, "ideal_bytes": certificate.ideal_bytes, "holds": certificate.holds},
         "boxes": [{"kind": _NAMES.get(box.kind, str(box.kind)), "size_bytes": len(box.payload)} for box in file.boxes],
         "metadata_bytes": {kind.name.lower(): len(file.first(kind) or b"") for kind in (BoxKind.ICC, BoxKind.EXIF, BoxKind.XMP)},
+        **({"ends_early": None if broken is None else str(broken)} if partial else {}),
     }
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.channel import Channel
-from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.channel import Block, Channel
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.prior import PLANES, Site, band_steps
+from flowcodec.runtime.region import Region, economise
 from flowcodec.runtime.step import STEP_BITS
 
 FIRST_BOX_LEVEL = 4
@@ -35,6 +36,8 @@ class _Latent:
     def __init__(self, model: Model, channel: Channel, channels: int, level_count: int) -> None:
         self.model, self.channel, self.channels = model, channel, channels
         self._ends = box_ends(level_count)
+        # Most channels' symbols have the model's tables; those of a simulation have tables of their own.
+        self._tables: Tables = getattr(channel, "symbol_tables", model.tables)
 
     def _exchange(
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
@@ -50,7 +53,7 @@ class _Latent:
             if target is None:
                 symbols = self._read(tables)
             else:
-                symbols = self.channel.quantise(target.reshape(-1)[chosen] - base, site.stage.kind, chunk_scales, block)
+                symbols = self._quantise(target.reshape(-1)[chosen] - base, site, chosen, chunk_scales, tables, block)
                 self._write(symbols, tables)
             received = base + self.channel.reconstruct(symbols, site.stage.kind, chunk_scales, block)
             flat[chosen] = np.clip(received, -_VALUE_LIMIT, _VALUE_LIMIT)
@@ -59,17 +62,33 @@ class _Latent:
     def _read(self, tables: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
+    def _quantise(
+        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, tables: np.ndarray, block: Block
+    ) -> np.ndarray:
+        raise NotImplementedError
+
     def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
         raise NotImplementedError
 
 
 class LatentEncoder(_Latent):
-    """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units."""
+    """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units.
 
-    def __init__(self, model: Model, channel: Channel, latent: Sequence[np.ndarray], channels: int, step_index: int) -> None:
+    With a ``region``, bits are dearer outside it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        channel: Channel,
+        latent: Sequence[np.ndarray],
+        channels: int,
+        step_index: int,
+        region: Region | None = None,
+    ) -> None:
         super().__init__(model, channel, channels, len(latent) - 1)
-        self.latent, self.step_index = latent, step_index
-        self._coder = SymbolEncoder(model.tables)
+        self.latent, self.step_index, self.region = latent, step_index, region
+        self._coder = SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0
         """Sum of -log2 of the probabilities of all symbols coded so far."""
@@ -89,11 +108,22 @@ class LatentEncoder(_Latent):
         target = phase_of(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.stage.phase)
         return self._exchange(site, locations, scales, valid, target)
 
+    def _quantise(
+        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, tables: np.ndarray, block: Block
+    ) -> np.ndarray:
+        symbols = self.channel.quantise(values, site.stage.kind, scales, block)
+        if self.region is None:
+            return symbols
+        # All bands of a stage share the prices of its sites.
+        prices = phase_of(pad_even(self.region.prices(site.level)[None]), site.stage.phase).reshape(-1)
+        prices = prices[chosen % len(prices)]
+        return economise(symbols, values, prices, self.channel, self.model.tables, site.stage.kind, scales, tables, block)
+
     def level_done(self, level: int) -> None:
         if level in self._ends:
             self.boxes.append(self._coder.finish())
             self.ideal_bits += self._coder.ideal_bits
-            self._coder = SymbolEncoder(self.model.tables)
+            self._coder = SymbolEncoder(self._tables)
 
     def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
         self._coder.push(symbols, tables)
@@ -106,7 +136,9 @@ class LatentDecoder(_Latent):
         super().__init__(model, channel, channels, level_count)
         if len(boxes) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
-        self._coders = [SymbolDecoder(model.tables, payload) for payload in boxes]
+        self._coders = [SymbolDecoder(self._tables, payload) for payload in boxes]
+        self.ideal_bits = 0.0
+        """Sum of -log2 of the probabilities of all symbols in the boxes read to their end."""
 
     def coarsest(self, step: int) -> np.ndarray:
         values = np.zeros(PLANES, np.int64)
@@ -119,7 +151,8 @@ class LatentDecoder(_Latent):
 
     def level_done(self, level: int) -> None:
         if level in self._ends:
-            self._coders.pop(0).finish()
+            self._coders[0].finish()
+            self.ideal_bits += self._coders.pop(0).ideal_bits
 
     def _read(self, tables: np.ndarray) -> np.ndarray:
         return self._coders[0].pop(tables)

@@ -110,13 +110,16 @@ class Walk:
         self.shapes = level_shapes(height, width)
         self.channels, self.step_index = channels, step_index
 
-    def run(self, exchange: Exchange, synthesise_image: bool = True) -> np.ndarray:
-        """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``."""
+    def run(self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0) -> np.ndarray:
+        """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``.
+
+        With a ``last_level`` above 0 the walk ends there: no finer level is exchanged, and the planes are those of that level.
+        """
         step = step_fixed(self.step_index)
         coarsest = np.clip(exchange.coarsest(step), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
         self._carried: np.ndarray | None = None
-        for level in range(len(self.shapes) - 1, 0, -1):
+        for level in range(len(self.shapes) - 1, last_level, -1):
             detail = self._details(level, ll, exchange)
             exchange.level_done(level)
             if level > 1 or synthesise_image:

@@ -90,6 +90,8 @@ class RunConfig:
     """Train with the decoder's integer arithmetic in the loop."""
     train_only: str = ""
     """Start of the names of the parameters to train, such as ``restoration``; all of them by default."""
+    freeze: str = ""
+    """Start of the names of the parameters to keep as they are, such as ``log2_multipliers``; none by default."""
     start_from: str = ""
     """Checkpoint whose weights a new run starts from: all that have the same name and shape."""
     fresh: str = ""

@@ -129,12 +129,24 @@ def validation_crops(store: PixelStore, config: DataConfig) -> np.ndarray:
 
 def held_out_crops(folders: Sequence[Path], config: DataConfig) -> list[np.ndarray]:
     """uint8 (S, S, 3), S at most ``validation_crop``: centres of held-out images, spread evenly over the folders."""
-    side = config.validation_crop
     held_out = [path for path, position in list_images(folders) if position % config.validation_every == 0]
-    chosen = np.linspace(0, len(held_out) - 1, min(config.validation_crops, len(held_out))).astype(int)
+    return _centres(held_out, config.validation_crops, config.validation_crop)
+
+
+def training_crops(folders: Sequence[Path], config: DataConfig, count: int, side: int) -> list[np.ndarray]:
+    """uint8 (side, side, 3): centres of ``count`` training images spread evenly over the folders, less those that are smaller."""
+    paths = [path for path, position in list_images(folders) if position % config.validation_every != 0]
+    crops = [crop for crop in _centres(paths, count, side) if crop.shape[:2] == (side, side)]
+    if not crops:
+        raise InputError(f"no training image is at least {side} pixels on each side; expected some for the tables")
+    return crops
+
+
+def _centres(paths: Sequence[Path], count: int, side: int) -> list[np.ndarray]:
+    """Centre crops, at most ``side`` each way, of ``count`` images spread evenly over the paths."""
     crops = []
-    for index in chosen:
-        pixels = _read_rgb(held_out[index])
+    for index in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int):
+        pixels = _read_rgb(paths[index])
         top, left = (max(extent - side, 0) // 2 for extent in pixels.shape[:2])
         crops.append(pixels[top : top + side, left : left + side])
     return crops

@@ -162,7 +162,8 @@ class Trainer:
             report({"event": "start", "from": config.run.start_from, "taken": len(taken), "of": len(own)})
         self.model.to(self.device)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name.startswith(config.run.train_only))
+            frozen = config.run.freeze and name.startswith(config.run.freeze)
+            parameter.requires_grad_(name.startswith(config.run.train_only) and not frozen)
         self.model.arithmetic.fixed = config.run.fixed_arithmetic
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = Optimizers(self.model, config.optimizer)

@@ -1,0 +1,254 @@
+"""Studies with small models: what beta, the bottleneck and the noise of training are worth, and how fast each learns.
+
+    python benchmarks/study.py configs/studies/NAME.toml --data PHOTOGRAPHS [--out results/study_NAME.json] [--steps N]
+
+Every arm is a model of the same size that sees the same crops in the same order, with another price of a bit or another channel
+in training. All are tested by rounding (with the dead zone of the arm's beta) on held-out 64x64 crops, bits estimated from the
+prior, no files. An arm that OUT already holds is not trained again. The slope of an arm is the median of -dD/dR between
+neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
+from flowcodec.benchmark.document import replace_file
+from flowcodec.benchmark.environment import environment
+from flowcodec.errors import InputError
+from flowcodec.model.channel import NOISE_VARIANCE, Channel, GaussianNoise, Rounding
+from flowcodec.model.codec import CodecResult, FlowCodecModel, ModelConfig
+from flowcodec.model.density import ScaleMixture
+from flowcodec.model.flow import steps_of
+from flowcodec.model.objective import BIT_PRICE, psnr_db
+from flowcodec.runtime.step import step_index
+from flowcodec.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
+from flowcodec.training.data import CropSampler, PixelStore, validation_crops
+from flowcodec.training.loop import Optimizers, draw_step_indices
+
+RESULTS = Path(__file__).parents[1] / "results"
+MODEL = ModelConfig(widths=(16, 24, 24), blocks=(1, 1, 1), coupling_width=8, restoration_width=8)
+DATA = DataConfig(crop=64, batch=8, validation_crops=8, validation_crop=64)
+STEPS = ObjectiveConfig(step_range=(4.0, 128.0), step_core=(4.0, 128.0))
+TEST_STEPS = (5.0, 10.0, 20.0, 40.0, 80.0)
+FIXED_STEP = 20.0
+"""At this Delta a price that is the same for all equals the theory's."""
+CHECKPOINTS = 10
+
+
+@dataclass(frozen=True)
+class Arm:
+    name: str
+    beta: float = 1.0
+    price: str = "theory"
+    """theory: beta (ln 2 / 6) Delta^2 squared error per bit; fixed: the same with FIXED_STEP for Delta."""
+    channel: str = "gaussian"
+    """gaussian | uniform | round, in training only."""
+    variance: float = 1.0
+    """Of the Gaussian noise, in units of the quantiser's Delta^2 / 12."""
+
+    def __post_init__(self) -> None:
+        if self.price not in ("theory", "fixed") or self.channel not in ("gaussian", "uniform", "round") or self.beta < 0:
+            raise InputError(f"arm {self.name!r}: price is theory or fixed; channel gaussian, uniform or round; beta at least 0")
+
+
+class UniformNoise:
+    """z_hat = z + u, u uniform in a cell of one step; bits = -log2 of the density of z_hat, the uniform's entropy being 0."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def __call__(
+        self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
+    ) -> tuple[Tensor, Tensor]:
+        offset = z + torch.empty_like(z).uniform_(-0.5, 0.5, generator=self.generator) - location
+        # What arrives at ``offset`` was sent from within half a step: density and conditional mean are those of that cell.
+        mass, mean = density.cell(offset - 0.5, offset + 0.5, log2_scale, kind)
+        return location + mean, -torch.log2(mass.clamp(min=2.0**-24))
+
+
+def make_channel(arm: Arm, generator: torch.Generator) -> Channel:
+    if arm.channel == "uniform":
+        return UniformNoise(generator)
+    return Rounding(arm.beta) if arm.channel == "round" else GaussianNoise(generator, arm.variance * NOISE_VARIANCE)
+
+
+def price_of(arm: Arm, step: Tensor) -> Tensor:
+    """Squared error that a bit may cost, at each image's Delta."""
+    return arm.beta * BIT_PRICE * (step if arm.price == "theory" else torch.full_like(step, FIXED_STEP)).square()
+
+
+def loss_of(arm: Arm, result: CodecResult, step: Tensor) -> Tensor:
+    """mean over images of (SSE of latent and of image + price * bits) / Delta^2 / pixels"""
+    pixels = result.reconstruction[0, 0].numel()
+    distortion = result.latent_sse + result.image_sse
+    return ((distortion + price_of(arm, step) * result.bits) / step.square() / pixels).mean()
+
+
+@torch.no_grad()
+def test(model: FlowCodecModel, beta: float, images: np.ndarray) -> dict[str, Any]:
+    """Mean bits per pixel and PSNR at every test step, and the loss at theory's price, whatever price the arm paid."""
+    batch = torch.from_numpy(np.ascontiguousarray(images)).float()
+    pixels = batch[0, 0].numel()
+    rates, qualities, errors, losses = [], [], [], []
+    for step in TEST_STEPS:
+        result = model(batch, torch.full((len(batch),), step_index(step)), Rounding(beta), False)
+        rates.append(float(result.bits.mean()) / pixels)
+        qualities.append(float(psnr_db(result.image_sse, pixels).mean()))
+        errors.append(float(result.image_sse.mean()) / pixels)
+        losses.append(errors[-1] / step**2 + BIT_PRICE * rates[-1])
+    return {"bpp": rates, "psnr_db": qualities, "squared_error": errors, "loss": float(np.mean(losses))}
+
+
+def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndarray) -> dict[str, Any]:
+    """Trains an arm; its test at the end, and its test loss over steps and seconds on the way."""
+    torch.manual_seed(seed)
+    model = FlowCodecModel(MODEL)
+    optimizers = Optimizers(model, OptimizerConfig(steps=steps, warmup=min(50, steps)))
+    seconds, way = 0.0, []
+    for step in range(steps):
+        start = time.process_time()
+        random = np.random.default_rng([seed, step])
+        crops = torch.from_numpy(sampler.batch(step, 0, DATA.batch)).float()
+        indices = torch.from_numpy(draw_step_indices(STEPS, random, DATA.batch))
+        channel = make_channel(arm, torch.Generator().manual_seed(int(random.integers(1 << 62))))
+        loss = loss_of(arm, model(crops, indices, channel, False), steps_of(indices).view(-1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step(step)
+        seconds += time.process_time() - start
+        if (step + 1) % max(steps // CHECKPOINTS, 1) == 0 or step + 1 == steps:
+            way.append({"step": step + 1, "cpu_s": seconds, "loss": test(model, arm.beta, images)["loss"]})
+    return {"arm": arm.name, "seed": seed, **test(model, arm.beta, images), "cpu_s": seconds, "way": way}
+
+
+def slope(row: dict[str, Any]) -> float | None:
+    """Median of -dD/dR over the theory's price at the middle of neighbouring test steps; None for a rate that does not fall."""
+    d, r = np.diff(row["squared_error"]), np.diff(row["bpp"])
+    if (r >= 0).any():
+        return None
+    middle = np.sqrt(np.array(TEST_STEPS[:-1]) * TEST_STEPS[1:])
+    return float(np.median(-d / r / (BIT_PRICE * middle**2)))
+
+
+def summarise(rows: list[dict[str, Any]], arms: list[Arm]) -> list[dict[str, Any]]:
+    """One line per arm: means over seeds, BD-rate against the first arm with the same seed, and the way to its loss."""
+    lines = []
+    for arm in arms:
+        own = [row for row in rows if row["arm"] == arm.name]
+        if not own:
+            continue
+        pairs = [(row, base) for row in own for base in rows if base["arm"] == arms[0].name and base["seed"] == row["seed"]]
+        rates = [value for row, base in pairs if (value := _bd_rate(base, row)) is not None]
+        target = max(base["loss"] for _, base in pairs) * 1.05 if pairs else float("inf")
+        reached = [next((p for p in row["way"] if p["loss"] <= target), None) for row in own]
+        slopes = [value for row in own if (value := slope(row)) is not None]
+        lines.append(
+            {
+                "arm": arm.name,
+                "beta": arm.beta,
+                "seeds": len(own),
+                f"bpp at step {TEST_STEPS[2]:g}": float(np.mean([row["bpp"][2] for row in own])),
+                f"dB at step {TEST_STEPS[2]:g}": float(np.mean([row["psnr_db"][2] for row in own])),
+                "loss": float(np.mean([row["loss"] for row in own])),
+                "BD-rate %": float(np.mean(rates)) if rates else None,
+                "BD-rate, seeds apart": float(np.ptp(rates)) if len(rates) > 1 else None,
+                "-dD/dR over theory": float(np.mean(slopes)) if slopes else None,
+                "steps to 1.05 x first arm's loss": _mean_of(reached, "step"),
+                "CPU s to it": _mean_of(reached, "cpu_s"),
+            }
+        )
+    return lines
+
+
+def _bd_rate(base: dict[str, Any], row: dict[str, Any]) -> float | None:
+    try:
+        curves = [Curve.from_points(entry["arm"], entry["bpp"], entry["psnr_db"]) for entry in (base, row)]
+        return bd_rate(*curves, overlap(*curves))
+    except InputError:
+        return None
+
+
+def _mean_of(points: list[dict[str, Any] | None], key: str) -> float | None:
+    found = [point[key] for point in points if point is not None]
+    return float(np.mean(found)) if len(found) == len(points) else None
+
+
+def read_study(path: Path) -> tuple[dict[str, Any], list[Arm]]:
+    """Raises InputError for a file that cannot be read, and names what it does not know."""
+    try:
+        study = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a study ({error})") from error
+    known = {entry.name for entry in fields(Arm)}
+    for arm in study.get("arms", []):
+        if set(arm) - known or "name" not in arm:
+            raise InputError(f"{path}: an arm has a name and any of {', '.join(sorted(known))}; found {', '.join(arm)}")
+    if not study.get("arms") or not {"title", "steps", "seeds"} <= set(study):
+        raise InputError(f"{path}: expected title, steps, seeds and [[arms]]")
+    return study, [Arm(**arm) for arm in study["arms"]]
+
+
+def run(study: dict[str, Any], arms: list[Arm], folders: list[Path], steps: int, out: Path) -> dict[str, Any]:
+    setup = json.loads(json.dumps({"steps": steps, "model": asdict(MODEL), "data": asdict(DATA), "test_steps": TEST_STEPS}))
+    described = {arm.name: asdict(arm) for arm in arms}
+    document: dict[str, Any] = {"kind": "study", "title": study["title"], "setup": setup, "arms": described, "runs": []}
+    if out.exists():
+        old = json.loads(out.read_text())
+        if old.get("setup") == setup:
+            document["runs"] = [row for row in old["runs"] if old["arms"].get(row["arm"]) == described.get(row["arm"])]
+    with tempfile.TemporaryDirectory() as cache:
+        store = PixelStore.open(folders, Path(cache) / "pixels.npy")
+        images = validation_crops(store, DATA)
+        for seed in study["seeds"]:
+            sampler = CropSampler(store, DATA, seed)
+            for arm in arms:
+                if any(row["arm"] == arm.name and row["seed"] == seed for row in document["runs"]):
+                    continue
+                document["runs"].append(train(arm, seed, steps, sampler, images))
+                _write(document, arms, out)
+                print(f"seed {seed}, {arm.name}: loss {document['runs'][-1]['loss']:.4f}", flush=True)
+    return _write(document, arms, out)
+
+
+def _write(document: dict[str, Any], arms: list[Arm], out: Path) -> dict[str, Any]:
+    rows = summarise(document["runs"], arms)
+    text = (
+        f"Small models, {document['setup']['steps']} steps of {DATA.batch} crops of {DATA.crop}x{DATA.crop}, tested by rounding "
+        f"on {DATA.validation_crops} held-out crops; bits are estimates from the prior. BD-rate against the first arm."
+    )
+    document |= {"description": text, "columns": list(rows[0]) if rows else [], "rows": rows, "environment": environment()}
+    replace_file(out, json.dumps(document, indent=1) + "\n")
+    return document
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--steps", type=int)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        study, arms = read_study(arguments.study)
+        out = arguments.out or RESULTS / f"study_{arguments.study.stem}.json"
+        run(study, arms, arguments.data, arguments.steps or study["steps"], out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pictures over noisy links: digital, analog and hybrid joint source-channel coding."""

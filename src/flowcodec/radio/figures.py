@@ -1,0 +1,46 @@
+"""The plot of a simulation."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowcodec.errors import InputError
+
+
+def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[str, Any]] = ()) -> None:
+    """PSNR over CSNR of the systems of a simulation; ``published``: {"name", "csnr_db", "psnr_db"}, dashed. Raises InputError."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise InputError("plots need matplotlib: pip install 'flowcodec[radio]'") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    experiment = document["experiment"]
+    figure, axes = plt.subplots(figsize=(7.2, 5.0), dpi=130)
+    for curve in document["curves"]:
+        points = curve["points"]
+        ours = "FlowCodec" in curve["system"] or curve["system"] == "hybrid"
+        axes.errorbar(
+            [point["csnr_db"] for point in points],
+            [point["psnr_db"] for point in points],
+            yerr=[point["standard_error_db"] or 0 for point in points],
+            marker="o",
+            markersize=3,
+            linewidth=2.2 if ours else 1.2,
+            linestyle=":" if "fixed" in curve["system"] else "-",
+            label=curve["system"],
+        )
+    for line in published:
+        axes.plot(line["csnr_db"], line["psnr_db"], linestyle="--", linewidth=1, label=line["name"])
+    fixed = f", design {experiment['design_db']:g} dB"
+    axes.set_title(
+        f"simulated, {experiment['link']}, CBR {experiment['cbr']:.4g} complex = {2 * experiment['cbr']:.4g} real{fixed}, "
+        f"{len(document['images'])} images",
+        fontsize=9,
+    )
+    axes.set(xlabel="CSNR (dB)", ylabel="PSNR (dB, RGB), mean over images and draws")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
