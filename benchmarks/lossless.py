@@ -94,7 +94,7 @@ def main() -> None:
         for name, settings in rivals().items():
             if name not in row["size_bytes"] and name in (arguments.rival or rivals()):
                 row["size_bytes"][name] = size_bytes(path, settings)
-        document = {
+        document: dict[str, Any] = {
             "environment": environment(),
             "pixel_model": model,
             "data": f"{arguments.folder.name}, {len(rows)} of {len(paths)} images",
