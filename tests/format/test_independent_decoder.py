@@ -25,6 +25,12 @@ def test_golden_file_decodes_to_the_pinned_pixels(name: str) -> None:
     assert pixel_hash(decode((FOLDER / f"{name}.flow").read_bytes(), MODEL)) == json.loads(HASHES.read_text())[name]
 
 
+def test_gaussian_channel(photograph: np.ndarray) -> None:
+    """Section 6.6 on a small picture with wide coefficients, in colour."""
+    data = flowcodec.encode(photograph[100:122, 200:217], channel="gaussian", seed=3, step=5.0, threads=1)
+    np.testing.assert_array_equal(decode(data, MODEL), flowcodec.decode(data, threads=1))
+
+
 def test_flipped_bit_is_refused() -> None:
     data = (FOLDER / "line.flow").read_bytes()
     for bit in range(8 * len(data)):
