@@ -74,12 +74,12 @@ def measure_divergence(options: argparse.Namespace) -> dict[str, Any]:
         draws = [rng.normal(size=(n, d)) @ factor.T + mean for n in (20_000, 10_000)]
         critic = train_critic(draws[0], rng.normal(size=(20_000, d)), steps=250, seed=seed)
         bound = divergences.certify(divergences.KL, critic, list(draws[1][:, None]), rng.normal(size=(300_000, d)), DELTA)
-        shares.append(bound.kl / kl)
+        shares.append(float(bound.kl / kl))
     above = sum(share > 1 for share in shares)
     below = sum(share < 0.8 for share in shares)
     low, middle, high = np.percentile(shares, [0, 50, 100])
     return {
-        "kl_nats": kl,
+        "kl_nats": float(kl),
         "seeds": len(shares),
         "above": above,
         "below_80_percent": below,

@@ -86,34 +86,41 @@ def sources(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(headings, cells)
 
 
-def draw(measured: Mapping[str, Any], sandwich: Sequence[Mapping[str, Any]] | None, path: Path) -> None:
-    """Left: crops of the test pictures through every channel, and the certified bounds; right: a source whose R(D) is known."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), dpi=130)
-    for name, label in (
-        ("kl", "KL (no file)"),
-        ("round", "round, files"),
-        ("dither", "dither, files"),
-        ("gaussian", "gaussian, files"),
-    ):
+def draw_crops(axes: Any, measured: Mapping[str, Any]) -> None:
+    """Crops of the test pictures through every channel, and the certified bounds on held-out crops."""
+    names = {"kl": "KL (no file)", "round": "round, files", "dither": "dither, files", "gaussian": "gaussian, files"}
+    for name, label in names.items():
         rows = [row for row in measured["files"] if row["name"] == name]
         style: dict[str, Any] = {"linestyle": "--", "color": "black"} if name == "kl" else {"marker": "o", "markersize": 3}
-        left.plot([r["bpp"] for r in rows], [r["psnr_db"] for r in rows], label=label, **style)
+        axes.plot([r["bpp"] for r in rows], [r["psnr_db"] for r in rows], label=label, **style)
     rows = measured["certified"]
-    for key, label in (("upper_bpp", "R* at most, held-out crops"), ("certified_bpp", "I at most, held-out crops")):
-        values = [row[key]["betting" if key == "upper_bpp" else "kl"] for row in rows]
-        left.plot(values, [row["psnr_db"] for row in rows], "^" if key == "upper_bpp" else "v", label=label)
-    left.set(xlabel="bits per pixel", ylabel="PSNR, dB", title="64x64 crops")
-    if sandwich:
-        for index, name in enumerate(("iid", "AR(1) field")):
-            points = [row for row in sandwich if row["source"] == name]
-            distortions = [row["distortion"] for row in points]
-            for key, mark in (("upper_bits", "^"), ("rate_bits", "-"), ("lower_bits", "v")):
-                label = f"{name}: {key.removesuffix('_bits').replace('rate', 'R(D)')}"
-                right.plot(distortions, [row[key] for row in points], mark, color=f"C{index}", label=label)
-        right.set(xscale="log", xlabel="squared error a sample", ylabel="bits a sample", title="Gaussian sources")
-        right.legend(fontsize=8)
-    left.legend(fontsize=8)
-    for axes in (left, right):
+    psnr = [row["psnr_db"] for row in rows]
+    axes.plot([row["upper_bpp"]["betting"] for row in rows], psnr, "^", label="R* at most, held-out crops")
+    axes.plot([row["certified_bpp"]["kl"] for row in rows], psnr, "v", label="I at most, held-out crops")
+    axes.set(xlabel="bits per pixel", ylabel="PSNR, dB", title="64x64 crops")
+
+
+def draw_sources(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Sources whose R(D) is known, with both bounds."""
+    marks = {"upper_bits": ("^", "upper"), "rate_bits": ("-", "R(D)"), "lower_bits": ("v", "lower")}
+    for index, name in enumerate(("iid", "AR(1) field")):
+        points = [row for row in rows if row["source"] == name]
+        for key, (mark, label) in marks.items():
+            values = [row[key] for row in points]
+            axes.plot([row["distortion"] for row in points], values, mark, color=f"C{index}", label=f"{name}: {label}")
+    axes.set(xscale="log", xlabel="squared error a sample", ylabel="bits a sample", title="Gaussian sources")
+
+
+def draw(document: Mapping[str, Any], path: Path) -> None:
+    """A panel for each of the two sections that the file has."""
+    panels: dict[str, Callable[[Any, Any], None]] = {"rates": draw_crops, "sources": draw_sources}
+    chosen = [name for name in panels if name in document]
+    if not chosen:
+        return
+    figure, grid = plt.subplots(1, len(chosen), figsize=(5.5 * len(chosen), 4.6), dpi=130, squeeze=False)
+    for axes, name in zip(grid[0], chosen, strict=True):
+        panels[name](axes, document[name]["measured"])
+        axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +150,7 @@ def main() -> None:
             raise InputError(f"{options.page}: expected the marks of {name}")
         page = page[: marks.end(1)] + text + "\n" + page[marks.start(2) :]
     options.page.write_text(page)
-    if "rates" in document:
-        draw(document["rates"]["measured"], document.get("sources", {}).get("measured"), options.figure)
+    draw(document, options.figure)
 
 
 if __name__ == "__main__":

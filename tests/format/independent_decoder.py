@@ -4,6 +4,7 @@ import bisect
 import hashlib
 import io
 import math
+import statistics
 import zipfile
 import zlib
 from collections import namedtuple
@@ -69,7 +70,7 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode & 3 <= 1 and mode < 16 and step <= 1408, "reserved mode, or step index out of range")
+    require(mode & 3 != 2 and mode < 16 and step <= 1408, "reserved mode, or step index out of range")
     require(mode < 8 or (mode & 3 == 0 and step <= 127 and seed == 0), "reserved values in a lossless file")
     require(len(data) == end + 8, "header too short or too long")
     return Header(height, width, mode, step, seed, data[end:])
@@ -205,18 +206,81 @@ class Coder:
                 values[i] = (1 << length | low) - 1
         return values
 
-    def chunk(self, tables: Array) -> Array:
-        """Section 6.3: the symbols k of coefficients with these tables."""
-        low_bits = self.model.arrays["tables.low_bits"][tables]
-        reach = np.array([len(self.model.tables[t]) // 2 - 1 for t in tables], np.int64)
+    def chunk(self, tables: Array, known: Sequence[Any] | None = None, known_low_bits: Array | None = None) -> Array:
+        """Section 6.3: the symbols k of coefficients with these tables, the model's or those of section 6.6."""
+        known = self.model.tables if known is None else known
+        low_bits = (self.model.arrays["tables.low_bits"] if known_low_bits is None else known_low_bits)[tables]
+        reach = np.array([len(known[t]) // 2 - 1 for t in tables], np.int64)
         high, low = np.zeros(len(tables), np.int64), np.zeros(len(tables), np.int64)
         for place in np.argsort(tables, kind="stable"):
-            high[place] = self.symbol(self.model.tables[tables[place]]) - reach[place]
+            high[place] = self.symbol(known[tables[place]]) - reach[place]
         for bits in np.unique(low_bits[low_bits > 0]).tolist():
             low[low_bits == bits] = self.raw(int((low_bits == bits).sum()), bits)
         escaped = np.abs(high) == reach
         high[escaped] += np.sign(high[escaped]) * np.array(self.numbers(int(escaped.sum())), np.int64)
         return (high << low_bits) + low
+
+
+# --- 6.6: the gaussian channel
+WEIGHTS, RATIOS = (304, 448, 240, 28, 4), (4, 16, 81, 1024, 65536)
+
+
+def gaussian_tables() -> tuple[list[list[int]], Array]:
+    """6.6, 3: cumulative frequencies of the tables, and their low bits."""
+    tables, low_bits = [], []
+    for t in range(24):
+        low_bits.append(max(t - 3, 0))
+        c = 1 << (t - low_bits[-1])
+        frequencies = (
+            [1] * 255 + [max(1, (c << 20) // ((j + c) * (j + c + 1))) for j in range(255)] + [max(1, (c << 20) // (255 + c))]
+        )
+        frequencies[255] += (1 << 20) - sum(frequencies)
+        tables.append([0, *(16 * np.cumsum(frequencies)).tolist()])
+    return tables, np.array(low_bits)
+
+
+def gaussian_deviations(s: int) -> list[int]:
+    """6.6, 4: S[s, a]."""
+    v = math.isqrt(math.isqrt(1 << (s + 58 + 32)))
+    return [math.isqrt(((v * ratio) >> 12) + 87381) for ratio in RATIOS]
+
+
+def gaussian_shrink(s: int, y: int) -> int:
+    """6.6, 6: H[s, y]."""
+    variances = [(S / 16) ** 2 for S in gaussian_deviations(s)]
+    p = [w * v**-0.5 * math.exp(-(y**2) / (2 * v)) for w, v in zip(WEIGHTS, variances, strict=True)]
+    return round(y * sum(a * (4096 / 12) / v for a, v in zip(p, variances, strict=True)) / sum(p))
+
+
+def read_gaussian(coder: Coder, seed: int, place: tuple[int, int], scales: list[int]) -> list[int]:
+    """6.6: the residuals of a chunk."""
+    inner = [40 if s >= 54 else s for s in scales]
+    nominal = [round(8 * math.log2(1 + 12 * 2 ** (s / 4 - 5.5))) for s in inner]
+    blocks: list[list[int]] = []
+    for i, n in enumerate(nominal):
+        if not blocks or len(blocks[-1]) == 16 or sum(nominal[j] + 12 for j in blocks[-1]) + n + 12 > 176:
+            blocks.append([])
+        blocks[-1].append(i)
+    wide = [i for i, s in enumerate(scales) if s >= 54]
+    tables = [(sum(nominal[i] for i in block) + 8) >> 4 for block in blocks] + [((scales[i] - 54) >> 3) + 1 for i in wide]
+    numbers = coder.chunk(np.array(tables, np.int64), *gaussian_tables()).tolist()
+    require(min(numbers, default=0) >= 0, "negative number")
+    inverse = statistics.NormalDist().inv_cdf
+    edges = [-24576, *(round(4096 * inverse(j / 1024)) for j in range(1, 1024)), 24576]
+    values = [0] * len(scales)
+    for index, block in enumerate(blocks):
+        counter = np.array([numbers[index] * -(-len(block) // 4), index + 1, *place], np.uint64)
+        words = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=counter).random_raw(len(block)).tolist()
+        for i, w in zip(block, words, strict=True):
+            a = next(a for a in range(5) if w & 1023 < sum(WEIGHTS[: a + 1]))
+            j, f = (w >> 10) & 1023, (w >> 20) & 65535
+            g = (edges[j] << 16) + (edges[j + 1] - edges[j]) * f
+            values[i] = (g * gaussian_deviations(inner[i])[a] + (1 << 31)) >> 32
+    for i, k in zip(wide, numbers[len(blocks) :], strict=True):
+        values[i] += 1024 * (-(k + 1) // 2 if k & 1 else k // 2)
+    sign = [(y > 0) - (y < 0) for y in values]
+    shrunk = [0 if s >= 54 else gaussian_shrink(s, min(abs(y), 1024)) for s, y in zip(scales, values, strict=True)]
+    return [y - sgn * h for y, sgn, h in zip(values, sign, shrunk, strict=True)]
 
 
 # --- 6.2: channels
@@ -226,6 +290,9 @@ def read_residuals(coder: Coder, header: Header, stage: int, scales: Array) -> A
     residuals = [np.zeros(0, np.int64)]
     for number, first in enumerate(range(0, len(scales), 1 << 18)):
         s = scales[first : first + (1 << 18)]
+        if header.mode & 3 == 3:
+            residuals.append(np.array(read_gaussian(coder, header.seed, (number, stage), s.tolist()), np.int64))
+            continue
         amplitude, tables, u = np.zeros_like(s), 128 * kind + s, np.zeros_like(s)
         if dither:
             key, counter = np.array([header.seed, 0], np.uint64), np.array([0, 0, number, stage], np.uint64)

@@ -36,6 +36,12 @@ def test_reduced_sizes(name: str) -> None:
         assert np.array_equal(decode(data[:-1], MODEL, DATA, levels), expected)
 
 
+def test_gaussian_channel(photograph: np.ndarray) -> None:
+    """Section 6.6 on a small picture with wide coefficients, in colour."""
+    data = flowcodec.encode(photograph[100:122, 200:217], channel="gaussian", seed=3, step=5.0, threads=1)
+    np.testing.assert_array_equal(decode(data, MODEL), flowcodec.decode(data, threads=1))
+
+
 def test_flipped_bit_is_refused() -> None:
     data = (FOLDER / "line.flow").read_bytes()
     for bit in range(8 * len(data)):

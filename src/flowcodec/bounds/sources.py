@@ -15,7 +15,7 @@ import numpy as np
 
 from flowcodec.errors import InputError
 
-_SHRINK = 0.95
+_SHRINK = 0.92
 """Of the fitted inverse variance in the dual bound: with more than the true one no g of this form is admissible."""
 
 
