@@ -25,7 +25,7 @@ from flowcodec.runtime.image import read_picture
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "radio"))
 
-from impair import impair  # noqa: E402
+from impair import impair  # type: ignore[import-not-found]  # noqa: E402
 
 SIDE, DESIGN_DB = 64, 8.0
 

@@ -248,7 +248,7 @@ def threshold_db(mode: Mode, error_rate: float = 1e-4) -> float:
 def best_mode(snr_db: float, error_rate: float = 1e-4) -> Mode:
     """The most efficient mode with at most that block error rate: chosen by measured blocks of random bits, by no picture.
 
-    The most robust mode where none does.
+    Modes that the table lacks are left out; the most robust mode where none is good enough.
     """
     fitting = [mode for mode in MODES if mode.name in _fits() and threshold_db(mode, error_rate) <= snr_db]
     return max(fitting, key=lambda mode: mode.efficiency, default=MODES[0])

@@ -75,7 +75,8 @@ def simulate(
     total = len(images) * len(plan) * len(experiment.csnr_db)
     for number, (name, image) in enumerate(images.items()):
         source = Source(name, image)
-        uses = uses_of(*image.shape[:2], experiment.cbr)
+        height, width = image.shape[:2]
+        uses = uses_of(height, width, experiment.cbr)
         for label, builds in plan.items():
             built: dict[str, System] = {}
             for position, csnr_db in enumerate(experiment.csnr_db):
@@ -147,7 +148,7 @@ def _measure(system: System, experiment: Experiment, csnr_db: float, rng: np.ran
             drawn.append(system.draw(None, csnr_db + fade, rng))
     values = [quality.psnr_db for quality in drawn]
     similarities = [quality.ms_ssim for quality in drawn if quality.ms_ssim is not None]
-    row = {
+    row: dict[str, Any] = {
         "psnr_db": fmean(values),
         "psnr_db_standard_error": stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
         "mean_mse": fmean(_PEAK**2 / 10 ** (value / 10) for value in values),

@@ -98,8 +98,7 @@ def find(samples: np.ndarray) -> Found:
     # Within a symbol the offset turns the phase too little to spoil the matched filter (0.5 % is 2 degrees).
     turn = np.exp(-2j * np.pi * offset * np.arange(len(filtered)) / OVERSAMPLING)
     filtered = filtered * turn
-    start = _fine_start(filtered, start)
-    symbols = _sample(filtered, start)
+    symbols = _sample(filtered, _fine_start(filtered, start))
     head = symbols[:PREAMBLE_USES] * np.conj(preamble())
     rest = _slope(head)
     symbols = symbols * np.exp(-2j * np.pi * rest * np.arange(len(symbols)))
