@@ -90,11 +90,12 @@ class Network(torch.nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         sizes = (inputs, *HIDDEN, pm.OUTPUTS)
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in pairwise(sizes))
+        layers = [torch.nn.Linear(a, b) for a, b in pairwise(sizes)]
+        self.layers = torch.nn.ModuleList(layers)
         with torch.no_grad():
-            self.layers[0].weight *= 0.5
-            self.layers[-1].weight *= 0.1
-            self.layers[-1].bias[:] = torch.tensor([0.0, 0.5, 0.0, 2.0, -2.0])
+            layers[0].weight.mul_(0.5)
+            layers[-1].weight.mul_(0.1)
+            layers[-1].bias.copy_(torch.tensor([0.0, 0.5, 0.0, 2.0, -2.0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers[:-1]:
