@@ -512,10 +512,12 @@ def test_export_prints_bounds_and_the_rate_lost(monkeypatch, tmp_path):
     import flowcodec.export.run as export_run
 
     Image.fromarray(noise(300, 280, 3)).save(tmp_path / "a.png")
+    Image.fromarray(noise(100, 280, 3)).save(tmp_path / "b.png")
     seen = []
 
-    def export_model(source, target, report, images=(), reference=None):
-        seen.append((source, target, [image.shape for image in images], reference))
+    def export_model(source, target, report, images=(), reference=None, counted=()):
+        shapes = [[image.shape for image in group] for group in (images, counted)]
+        seen.append((source, target, *shapes, reference))
         report({"event": "bound", "layer": "prior.stem", "bound": 1234567.0})
         return {"name": "m", "training": {"config": {}}, "rate_lost_percent": [0.25]}
 
@@ -525,8 +527,8 @@ def test_export_prints_bounds_and_the_rate_lost(monkeypatch, tmp_path):
     assert "0.25" in output
     run("export", tmp_path / "w.safetensors", tmp_path / "m.flowmodel", "--reference", tmp_path / "r")
     assert seen == [
-        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(256, 256, 3)], None),
-        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(512, 768, 3)], tmp_path / "r"),
+        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(256, 256, 3)], [(64, 64, 3)], None),
+        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(512, 768, 3)], [], tmp_path / "r"),
     ]
 
 

@@ -39,7 +39,7 @@ def test_reduced_sizes(name: str) -> None:
 def test_gaussian_channel(photograph: np.ndarray) -> None:
     """Section 6.6 on a small picture with wide coefficients, in colour."""
     data = flowcodec.encode(photograph[100:122, 200:217], channel="gaussian", seed=3, step=5.0, threads=1)
-    np.testing.assert_array_equal(decode(data, MODEL), flowcodec.decode(data, threads=1))
+    np.testing.assert_array_equal(decode(data, MODEL, DATA), flowcodec.decode(data, threads=1))
 
 
 def test_flipped_bit_is_refused() -> None:

@@ -78,7 +78,9 @@ def test_tables_are_distributions() -> None:
     for table in range(2 * SCALE_COUNT):
         frequencies = tables.of(table).astype(np.int64)
         if tables.low_bits[table] == 0:
-            assert np.abs(frequencies - frequencies[::-1]).max() <= 1
+            # Symmetric, but for what is left to the sum, which the likeliest symbol takes.
+            uneven = np.flatnonzero(np.abs(frequencies - frequencies[::-1]) > 1)
+            assert len(uneven) == 0 or (len(uneven) == 2 and np.argmax(frequencies) in uneven)
 
 
 def test_free_coefficients_are_nearly_certain_zeros() -> None:

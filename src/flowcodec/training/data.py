@@ -134,11 +134,12 @@ def held_out_crops(folders: Sequence[Path], config: DataConfig) -> list[np.ndarr
 
 
 def training_crops(folders: Sequence[Path], config: DataConfig, count: int, side: int) -> list[np.ndarray]:
-    """uint8 (side, side, 3): centres of ``count`` training images spread evenly over the folders, less those that are smaller."""
+    """uint8 (S, S, 3), S the largest power of two up to ``side`` that fits: centres of training images spread evenly."""
     paths = [path for path, position in list_images(folders) if position % config.validation_every != 0]
-    crops = [crop for crop in _centres(paths, count, side) if crop.shape[:2] == (side, side)]
-    if not crops:
-        raise InputError(f"no training image is at least {side} pixels on each side; expected some for the tables")
+    crops = []
+    for crop in _centres(paths, count, side):
+        fitting = 1 << (min(crop.shape[:2]).bit_length() - 1)
+        crops.append(crop[:fitting, :fitting])
     return crops
 
 
