@@ -66,6 +66,7 @@ def paths(name: Path) -> tuple[Path, Path]:
 
 def write(name: Path, samples: np.ndarray, description: str) -> None:
     """Raises InputError if the folder cannot be written to."""
+    import sigmf
     from sigmf import SigMFFile
 
     meta, data = paths(name)
@@ -74,13 +75,13 @@ def write(name: Path, samples: np.ndarray, description: str) -> None:
         recording = SigMFFile(
             data_file=str(data),
             global_info={
-                SigMFFile.DATATYPE_KEY: _DATATYPE,
-                SigMFFile.SAMPLE_RATE_KEY: SAMPLE_RATE_HZ,
-                SigMFFile.DESCRIPTION_KEY: description,
-                SigMFFile.RECORDER_KEY: "flowcodec radio send",
+                sigmf.DATATYPE_KEY: _DATATYPE,
+                sigmf.SAMPLE_RATE_KEY: SAMPLE_RATE_HZ,
+                sigmf.DESCRIPTION_KEY: description,
+                sigmf.RECORDER_KEY: "flowcodec radio send",
             },
         )
-        recording.add_capture(0, metadata={SigMFFile.FREQUENCY_KEY: 0.0})
+        recording.add_capture(0, metadata={sigmf.FREQUENCY_KEY: 0.0})
         recording.tofile(str(meta), overwrite=True)
     except OSError as error:
         raise InputError(f"{name}: cannot be written ({error.strerror or error})") from error
@@ -88,7 +89,8 @@ def write(name: Path, samples: np.ndarray, description: str) -> None:
 
 def read(name: Path) -> np.ndarray:
     """complex64 samples. Raises InputError where there is no recording of complex float32 samples."""
-    from sigmf import SigMFFile, sigmffile
+    import sigmf
+    from sigmf import sigmffile
     from sigmf.error import SigMFError
 
     meta, data = paths(name)
@@ -97,7 +99,7 @@ def read(name: Path) -> np.ndarray:
             raise InputError(f"{path}: no such file; a recording is a .sigmf-meta and a .sigmf-data file")
     try:
         recording = sigmffile.fromfile(str(meta))
-        datatype = recording.get_global_field(SigMFFile.DATATYPE_KEY)
+        datatype = recording.get_global_field(sigmf.DATATYPE_KEY)
         if datatype != _DATATYPE:
             raise InputError(f"{meta}: expected samples of type {_DATATYPE}, found {datatype}")
         return np.asarray(recording.read_samples(), np.complex64)

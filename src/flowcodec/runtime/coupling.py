@@ -6,7 +6,16 @@ The encoder adds U to ``ll`` and then takes P off ``detail``; the decoder undoes
 import numpy as np
 
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.context import condition_planes, contrast_planes, in_steps, level_group, pad_even, to_pixels, two_ranges
+from flowcodec.runtime.context import (
+    condition_planes,
+    contrast_planes,
+    in_steps,
+    level_group,
+    pad_even,
+    row_chunks,
+    to_pixels,
+    two_ranges,
+)
 from flowcodec.runtime.integer import CORRECTION_BITS, Runner, run_in_strips
 from flowcodec.runtime.step import step_fixed
 
@@ -21,7 +30,10 @@ class Coupling:
 
     def update(self, detail: np.ndarray) -> np.ndarray:
         """U(detail): (9, h, w) -> (3, h, w), added to ``ll`` by the encoder."""
-        return self._run("update", two_ranges(in_steps(detail, self.step_index)))
+        ranges = np.empty((2 * len(detail), *detail.shape[1:]), np.int16)
+        for top, bottom in row_chunks(*detail.shape[1:]):
+            ranges[:, top:bottom] = two_ranges(in_steps(detail[:, top:bottom], self.step_index))
+        return self._run("update", ranges)
 
     def prediction(self, ll: np.ndarray) -> np.ndarray:
         """P(ll): (3, h, w) -> (9, h, w), taken off ``detail`` by the encoder; to be masked where coefficients do not exist."""
@@ -33,4 +45,8 @@ class Coupling:
         padded = pad_even(planes)
         condition = condition_planes(self.step_index, self.level, *padded.shape[1:])
         output = run_in_strips(self.runner, graph, self.model.graph_info[graph], [padded, condition], [np.int16])[0][0]
-        return to_pixels(output[:, :height, :width], step_fixed(self.step_index), CORRECTION_BITS)
+        # At most 16 Delta, so 32 bits hold it.
+        pixels = np.empty((len(output), height, width), np.int32)
+        for top, bottom in row_chunks(height, width):
+            pixels[:, top:bottom] = to_pixels(output[:, top:bottom, :width], step_fixed(self.step_index), CORRECTION_BITS)
+        return pixels

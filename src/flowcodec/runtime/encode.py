@@ -137,10 +137,13 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
     for level in range(1, level_count(*pixels.shape[:2]) + 1):
         valid = valid_coefficients(*planes.shape[1:])
         ll, detail = analyse_level(planes)
+        del planes  # as large as what it became
         coupling = Coupling(model, runner, level, step)
         if coupling.present:
             ll += coupling.update(to_fixed(detail)).astype(np.float32) / unit
-            detail -= (coupling.prediction(to_fixed(ll)) * valid).astype(np.float32) / unit
+            prediction = coupling.prediction(to_fixed(ll))
+            prediction *= valid
+            detail -= prediction.astype(np.float32) / unit
         if grey:
             ll[1:] = 0
         details.append(detail)

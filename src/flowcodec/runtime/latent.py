@@ -101,11 +101,12 @@ class LatentEncoder(_Latent):
         return values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands]) / (
-            1 << (STEP_BITS + FRACTION_BITS)
-        )
-        detail = self.latent[len(self.latent) - site.level][site.stage.bands]
-        target = phase_of(pad_even(detail / steps.astype(np.float32)[:, None, None]), site.stage.phase)
+        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands], np.float64)
+        steps /= 1 << (STEP_BITS + FRACTION_BITS)
+        sites = phase_of(self.latent[len(self.latent) - site.level][site.stage.bands], site.stage.phase)
+        # On a grid of odd size the last sites of some phases do not exist; they are not coded.
+        target = np.zeros(locations.shape, np.float32)
+        np.divide(sites, steps.astype(np.float32)[:, None, None], out=target[:, : sites.shape[1], : sites.shape[2]])
         return self._exchange(site, locations, scales, valid, target)
 
     def _quantise(

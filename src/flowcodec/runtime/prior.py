@@ -137,11 +137,8 @@ class Walk:
         stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
         # Each stage sees the copies made by those before it: a prefix of one array, filled as decoding goes on.
         seen = np.empty((2 * stages[-1].seen, valid.shape[1] // 2, valid.shape[2] // 2), np.int16)
-        phase_trunk: tuple[int, np.ndarray] | None = None
         for stage in stages:
-            if phase_trunk is None or phase_trunk[0] != stage.phase:
-                phase_trunk = stage.phase, np.ascontiguousarray(phase_of(trunk, stage.phase), np.float32)
-            locations, scales = networks.stage(stage, phase_trunk[1], seen[: 2 * stage.seen])
+            locations, scales = networks.stage(stage, phase_of(trunk, stage.phase), seen[: 2 * stage.seen])
             bands = phase_of(valid[stage.bands], stage.phase)
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
@@ -162,7 +159,10 @@ class Walk:
             pixels[band] = _narrow(to_pixels(detail[band, :height, :width], step), dtype)
         coupling = Coupling(self.model, self.runner, level, self.step_index)
         if coupling.present:
-            pixels += _narrow(coupling.prediction(ll) * valid_coefficients(*self.shapes[level - 1]), dtype)
+            prediction = coupling.prediction(ll)
+            prediction *= valid_coefficients(*self.shapes[level - 1])
+            pixels += prediction
+            del prediction
             ll = ll - coupling.update(pixels)
         ll = _narrow(ll, dtype)
         if self.channels != PLANES:
