@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from flowcodec.runtime.memory import return_freed_memory
+
 FRACTION_BITS = 6
 ACTIVATION_MAX = 1023
 ACCUMULATOR_LIMIT = 1 << 24
@@ -21,6 +23,7 @@ LOCATION_MAX = (1 << 15) - 1
 
 STRIP_SITES = 1 << 16
 """Sites of a strip: enough to keep the cores busy, few enough to stay in their caches."""
+_LARGE_SITES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -99,4 +102,6 @@ def run_in_strips(
         target = top * info.double_rows // 2
         for output, result in zip(outputs, results, strict=True):
             output[:, :, target : target + end - begin] = result[:, :, begin:end]
+    if height * width >= _LARGE_SITES:
+        return_freed_memory()
     return outputs

@@ -77,8 +77,9 @@ class LevelNetworks:
         height, width = contrast.shape[1:]
         if carried is None:
             carried = np.broadcast_to(np.int16(0), (CARRIED_CHANNELS, height, width))
+        carried = pad_even(carried)
         condition = condition_planes(self.step_index, self.level, height, width)
-        return self._run("trunk", [contrast, pad_even(carried), condition], [np.int16])[0][0]
+        return self._run("trunk", [contrast, carried, condition], [np.int16])[0][0]
 
     def stage(self, stage: Stage, trunk: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(locations int16, scale indices uint8) of a stage from the trunk and the two-range copies at its phase."""
@@ -126,13 +127,17 @@ class Walk:
                 ll = self._synthesise(level, ll, detail)
         return ll
 
+    def _take_carried(self) -> np.ndarray | None:
+        """What the coarser level left, with no reference kept: it is large, and is padded to another array on odd sizes."""
+        carried, self._carried = self._carried, None
+        return carried
+
     def _details(self, level: int, ll: np.ndarray, exchange: Exchange) -> np.ndarray:
         """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``_carried``."""
         networks = LevelNetworks(self.model, self.runner, level, self.step_index)
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
-        trunk = networks.trunk(ll, self._carried)
-        self._carried = None  # the largest array of a coarse level; the finer one needs the memory
+        trunk = networks.trunk(ll, self._take_carried())
         detail = np.zeros(valid.shape, np.int32)
         stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
         # Each stage sees the copies made by those before it: a prefix of one array, filled as decoding goes on.
