@@ -44,7 +44,11 @@ def draw(logs: list[Path], figure_path: Path) -> None:
         )
         offset += train[-1]["pixels_seen"] / 1e9
     left.set(yscale="log", xlabel="pixels seen (billions)", ylabel="training loss", title="Training")
-    right.set(xlabel="pixels seen (billions)", ylabel="SSE/Δ² + (ln 2 / 6) bits, per pixel", title="Held-out photographs")
+    right.set(
+        xlabel="pixels seen (billions)",
+        ylabel="SSE/Δ² + β (ln 2 / 6) bits, per pixel (β of each phase)",
+        title="Held-out photographs",
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
