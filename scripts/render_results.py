@@ -2,7 +2,7 @@
 
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
-A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed,
+A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed, lossless,
 ablation or published.
 """
 
@@ -123,6 +123,15 @@ def study_table(document: Mapping[str, Any]) -> str:
     return "\n".join([_markdown(columns, rows), "", document["description"]])
 
 
+def lossless_table(document: Mapping[str, Any]) -> str:
+    """Bits per subpixel of each codec, and what was measured."""
+    rows = [[name, f"{bits:.3f}"] for name, bits in document["bits_per_subpixel"].items()]
+    machine = document["environment"]["machine"]
+    checked = f"{document['checked_exact']} of them decoded and compared"
+    facts = f"{document['data']}; {checked}; {machine['cpu']}, {machine['cores']} cores."
+    return _markdown(["lossless", "bits per subpixel"], rows) + f"\n\n{facts}"
+
+
 def replace_block(text: str, name: str, body: str) -> str:
     """``text`` with ``body`` between the markers of ``name``. Raises InputError where the markers are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -178,6 +187,8 @@ def main() -> int:
             page.write_text(replace_block(page.read_text(), "published", study_table(found["published"])))
         if "speed" in found:
             text = replace_block(text, "speed", speed_table(found["speed"], found.get("memory")))
+        if "lossless" in found:
+            text = replace_block(text, "lossless", lossless_table(found["lossless"]))
     except (OSError, InputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
