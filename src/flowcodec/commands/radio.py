@@ -45,7 +45,7 @@ def _range(text: str) -> tuple[float, ...]:
 @app.command()
 def simulate(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of images.")],
-    mode: Annotated[Literal["digital", "hybrid"], typer.Option(help="What is compared.")] = "hybrid",
+    mode: Annotated[Literal["digital", "hybrid", "layered"], typer.Option(help="What is compared.")] = "hybrid",
     cbr: Cbr = "1/12",
     design_snr: DesignSnr = 10.0,
     link: Annotated[
@@ -62,7 +62,10 @@ def simulate(
         "radio.json"
     ),
 ) -> None:
-    """Simulate systems over a link: PSNR and MS-SSIM over CSNR, with JPEG and WebP behind the same code in mode digital."""
+    """Simulate systems over a link: PSNR and MS-SSIM over CSNR, with JPEG and WebP behind the same code in mode digital.
+
+    Mode layered is for the link rayleigh-slow: its layers are chosen for fades around each CSNR.
+    """
     from flowcodec.benchmark.classical import Jpeg, WebP
     from flowcodec.benchmark.datasets import find_images
     from flowcodec.benchmark.environment import environment
@@ -73,9 +76,9 @@ def simulate(
 
     experiment = Experiment(mode, _cbr(cbr), design_snr, _range(snr), link, draws, share, seed, coded)
     pixels = {image.name: image.pixels() for image in find_images(images)}
-    rivals = (Jpeg(), WebP()) if mode == "digital" else ()
+    codecs = (None, Jpeg(), WebP())
     with CountReport("simulating") as progress:
-        document = simulate(pixels, experiment, rivals, progress)
+        (document,) = simulate(pixels, [experiment], codecs, progress)
     document["environment"] = environment()
     write_whole(out, (json.dumps(document, indent=1) + "\n").encode())
     draw(document, out.with_suffix(".png"))
