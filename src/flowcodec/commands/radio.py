@@ -71,7 +71,7 @@ def simulate(
     from flowcodec.benchmark.environment import environment
     from flowcodec.progress import CountReport
     from flowcodec.radio.figures import draw
-    from flowcodec.radio.simulate import Experiment, simulate
+    from flowcodec.radio.simulate import DRAWN, Experiment, simulate
     from flowcodec.runtime.image import write_whole
 
     experiment = Experiment(mode, _cbr(cbr), design_snr, _range(snr), link, draws, share, seed, coded)
@@ -79,6 +79,7 @@ def simulate(
     codecs = (None, Jpeg(), WebP())
     with CountReport("simulating") as progress:
         (document,) = simulate(pixels, [experiment], codecs, progress)
+    document["rows"] = [{key: value for key, value in row.items() if key != DRAWN} for row in document["rows"]]
     document["environment"] = environment()
     write_whole(out, (json.dumps(document, indent=1) + "\n").encode())
     draw(document, out.with_suffix(".png"))

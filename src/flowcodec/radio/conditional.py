@@ -1,7 +1,7 @@
-"""Files whose receiver already has a coarser picture: the prior of each coefficient is combined with what that picture says of it.
+"""Files for receivers that have a coarser picture: the prior of a coefficient is combined with what that picture says of it.
 
-The coarse picture x_b (quantised with step D_b) goes through the same flow as the picture; its latent b, where it is not within the
-dead zone, is the true latent plus an error of deviation r D_b. With the prior N(m, s^2) this gives
+The coarse picture x_b (quantised with step D_b) goes through the same flow as the picture; its latent b, where it is not within
+the dead zone, is the true latent plus an error of deviation r D_b. With the prior N(m, s^2) this gives
 
     w = s^2 / (s^2 + (r D_b)^2),   location m + w (b - m),   scale s sqrt(1 - w),
 
@@ -9,6 +9,8 @@ rounded to the grid of the tables; everything else is the codec's. On photograph
 Sender and receiver compute b by the float32 analysis of the encoder, unlike all else in a decoder, which is integer: they must
 round alike, which machines of one kind do.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,13 +30,23 @@ _LUMA_DEVIATION, _CHROMA_DEVIATION = 0.26, 0.31
 """r; measured on training photographs, a uniform error would have 0.29."""
 
 
-class Given:
-    """A coarse picture as sender and receiver of a finer file have it. ``pixels``: uint8 (H, W, C)."""
+@dataclass(frozen=True)
+class Coarse:
+    """A picture that sender and receiver of a finer file have."""
 
-    def __init__(self, model: Model, pixels: np.ndarray, coarse_index: int, index: int) -> None:
+    pixels: np.ndarray
+    """uint8 (H, W, C)"""
+    step_index: int
+    """Of the file that it was decoded from."""
+
+
+class Given:
+    """A coarse picture as the prior of a file of step ``index`` sees it."""
+
+    def __init__(self, model: Model, coarse: Coarse, index: int) -> None:
         self.model, self.index = model, index
-        self._latent = analyse(model, make_runner(model, 1), pixels, index)
-        self._step = 2.0 ** log2_step(coarse_index)
+        self._latent = analyse(model, make_runner(model, 1), coarse.pixels, index)
+        self._step = 2.0 ** log2_step(coarse.step_index)
 
     def adjust(self, site: Site, locations: np.ndarray, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The prior's locations (1/64 band step) and scale indices of a site, given the coarse picture."""

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from flowcodec.errors import InputError
 from flowcodec.radio.link import Received
@@ -53,8 +53,8 @@ class Mode:
 MEASURED_EFFICIENCIES = {
     2: (0.4, 0.5, 0.7, 0.9, 1.1, 1.25),
     4: (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0),
-    6: (3.25, 3.5, 3.75, 4.0),
-    8: (4.3, 4.6, 5.0, 5.4),
+    6: (3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75),
+    8: (5.0, 5.4),
 }
 """By bits a use: where block errors are measured. A denser constellation takes over where its BICM limit is the lower one."""
 _STEP = 0.02
@@ -237,7 +237,8 @@ class Decoded:
 def receive(received: Received, plan: Segment, layer: float = 0.0) -> Decoded:
     """``layer``: power of an analog layer on the symbols, which the LLRs count as noise."""
     # Noise differs from use to use, so the LLRs of a symbol's repetitions add up.
-    ratios = sum(llrs(received.samples[row], received.gains[row], received.noise, plan.mode.bits, layer) for row in _places(plan))
+    parts = [llrs(received.samples[row], received.gains[row], received.noise, plan.mode.bits, layer) for row in _places(plan)]
+    ratios = np.sum(parts, axis=0)
     coded = plan.block_uses * plan.mode.bits
     bits, right = _code(plan.information, coded, plan.mode.bits).decode(ratios.reshape(plan.blocks, coded))
     bits = bits.reshape(-1) ^ _scrambler(bits.size)
@@ -277,7 +278,7 @@ def _fit(mode: Mode) -> tuple[float, float]:
 def block_error_rate(mode: Mode, snr_db: float) -> float:
     """Of a block of NOMINAL_BITS over AWGN: Q((SNR - mean) / deviation), fitted to measured blocks."""
     mean, deviation = _fit(mode)
-    return float(norm.sf(snr_db, mean, deviation))
+    return float(ndtr((mean - snr_db) / deviation))
 
 
 def segment_error_rate(plan: Segment, snr_db: float) -> float:
@@ -288,13 +289,13 @@ def segment_error_rate(plan: Segment, snr_db: float) -> float:
 def header_error_rate(snr_db: float) -> float:
     """Of a frame's header (transmission.HEADER_MODE), which is measured like the modes."""
     mean, deviation = _fits()[HEADER_NAME]
-    return float(norm.sf(snr_db, mean, deviation))
+    return float(ndtr((mean - snr_db) / deviation))
 
 
 def threshold_db(mode: Mode, error_rate: float = 1e-4) -> float:
     """SNR from which the block error rate is at most ``error_rate``."""
     mean, deviation = _fit(mode)
-    return float(norm.isf(error_rate, mean, deviation))
+    return mean - deviation * float(ndtri(error_rate))
 
 
 def best_mode(snr_db: float, error_rate: float = 1e-4) -> Mode:

@@ -1,12 +1,12 @@
 """All files of one picture that a radio system may need, encoded once each, with their pictures."""
 
-import bisect
 import math
+from functools import cached_property
 
 import numpy as np
 
 from flowcodec.errors import InputError
-from flowcodec.radio.conditional import ConditionalEncoder, Given
+from flowcodec.radio.conditional import Coarse, ConditionalEncoder, Given
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import load_model
 from flowcodec.runtime.channel import make_channel
@@ -14,16 +14,19 @@ from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Box, BoxKind, Header
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.encode import analyse
+from flowcodec.runtime.forecast import Forecast
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.quality import psnr_db
+from flowcodec.runtime.rate import find_step
 from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, STEPS_PER_OCTAVE, step_index
 
 _SIZE_TOLERANCE = 0.01
-_FIRST_STEP, _FIRST_COARSE_STEP = 24.0, 150.0
-_SAVED = 0.6
-"""Of the bytes of a given file, the share that a finer file is smaller by; a first guess."""
+_FRAME_BYTES = 80
+_FIRST_COARSE_STEP = 150.0
+SAVED = 0.6
+"""Of the bytes of a given file, the share that a finer file is smaller by."""
 _PSNR_TOLERANCE_DB, _DB_PER_OCTAVE, _PSNR_TRIALS = 0.2, 3.0, 6
 
 
@@ -36,7 +39,7 @@ class Ladder:
     def __init__(self, image: np.ndarray, coarser: "Ladder | None" = None, given: bytes = b"") -> None:
         """``coarser``: the ladder of the file ``given``."""
         self.image, self.given, self._coarser = image, given, coarser
-        self._given_pixels = coarser.pixels(given) if coarser else None
+        self._coarse = Coarse(coarser.pixels(given), container.read(given).header.step_index) if coarser else None
         self._files: dict[int, bytes] = {}
         self._planes: dict[int, np.ndarray] = {}
         self._psnr: dict[int, float] = {}
@@ -50,9 +53,9 @@ class Ladder:
             latent = analyse(model, runner, self.image, index)
             channel = make_channel("round", model.channels, 0)
             exchange = LatentEncoder(model, channel, latent, channels, index)
-            if self._given_pixels is not None:
+            if self._coarse:
                 exchange = ConditionalEncoder(model, channel, latent, channels, index)
-                exchange.given = Given(model, self._given_pixels, container.read(self.given).header.step_index, index)
+                exchange.given = Given(model, self._coarse, index)
             self._planes[index] = Walk(model, runner, height, width, channels, index).run(exchange)
             self._files[index] = container.write(header, [Box(BoxKind.LATENT, payload) for payload in exchange.boxes])
         return self._files[index]
@@ -77,18 +80,28 @@ class Ladder:
 
     def of_size(self, size: int) -> bytes:
         """The largest file of at most ``size`` bytes, to 1 % or the grid's step. Raises InputError where none is small enough."""
-        index = self._guess(size) if self._files else self._first(size)
-        while True:
-            found = len(self.file(index))
-            if size * (1 - _SIZE_TOLERANCE) <= found <= size:
-                return self.file(index)
-            smaller = min((i for i, data in self._files.items() if len(data) <= size), default=None)
-            larger = max((i for i, data in self._files.items() if len(data) > size), default=None)
-            if larger == STEP_COUNT - 1:
-                raise InputError(f"expected at least {found} bytes, the smallest file of this picture, found {size}")
-            if smaller == 0 or (smaller is not None and larger is not None and smaller - larger <= 1):
-                return self.file(smaller)
-            index = self._guess(size)
+        tolerance = max(-math.log2(1 - _SIZE_TOLERANCE), math.log2(1 + 4 / size))
+        found = find_step(lambda index: math.log2(len(self.file(index))), self._forecast(size), math.log2(size), tolerance)
+        data = self.file(found.index)
+        if len(data) > size:
+            raise InputError(f"expected at least {len(data)} bytes, the smallest file of this picture, found {size}")
+        return data
+
+    def _forecast(self, size: int) -> np.ndarray:
+        """(STEP_COUNT,) about the logarithm of the size by step: the codec's forecast, moved to the nearest file known."""
+        if self._coarser is not None and not self._files:
+            # The receiver has the given file: a finer one is smaller by a part of it.
+            forecast = self._coarser._forecast(size)
+            return np.log2(np.maximum(np.exp2(forecast) - SAVED * len(self.given), 1))
+        forecast = self._coarser._forecast(size) if self._coarser else self._plain_forecast
+        if not self._files:
+            return forecast
+        index = min(self._files, key=lambda known: abs(math.log2(len(self._files[known]) / size)))
+        return forecast + math.log2(len(self._files[index])) - forecast[index]
+
+    @cached_property
+    def _plain_forecast(self) -> np.ndarray:
+        return Forecast(self.image).log2_size(_FRAME_BYTES)
 
     def of_psnr(self, target_db: float) -> bytes:
         """A file of at least ``target_db`` and at most 0.2 dB more, where the steps up to the coarsest have one.
@@ -109,24 +122,3 @@ class Ladder:
             index = min(max(near[0] + (jump or 1), 0), STEP_COUNT - 1)
         enough = [index for index, value in self._psnr.items() if value >= target_db]
         return self.file(max(enough, default=min(self._psnr)))
-
-    def _first(self, size: int) -> int:
-        if self._coarser is None:
-            return step_index(_FIRST_STEP)
-        return self._coarser._guess(round(size + _SAVED * len(self.given)))
-
-    def _guess(self, size: int) -> int:
-        """Index for a size by the logarithms of the files known, strictly between its neighbours."""
-        aim = math.log2(size * (1 - _SIZE_TOLERANCE / 2))
-        known = sorted((index, math.log2(len(data))) for index, data in self._files.items())
-        if len(known) == 1:
-            known.append((known[0][0] + STEPS_PER_OCTAVE, known[0][1] - 1))  # about the bits halve where the step doubles
-        place = bisect.bisect_left([-value for _, value in known], -math.log2(size))
-        if 0 < place < len(known):
-            (left, a), (right, b) = known[place - 1], known[place]
-            return min(max(round(left + (right - left) * (a - aim) / (a - b)), left + 1), right - 1) if right - left > 1 else left
-        (index, value), (other, beyond) = known[:2] if place == 0 else known[:-3:-1]
-        # As steep as between the last two, if that makes sense.
-        fall = min(max((beyond - value) / (index - other) * STEPS_PER_OCTAVE, 0.5), 2.0)
-        jump = round((value - aim) / fall * STEPS_PER_OCTAVE)
-        return min(max(index + (jump or (1 if place else -1)), 0), STEP_COUNT - 1)

@@ -8,21 +8,22 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowcodec.errors import InputError
 from flowcodec.radio.digital import MODES, Mode, best_mode, segment, threshold_db
-from flowcodec.radio.ladder import Ladder
+from flowcodec.radio.ladder import SAVED, Ladder
 from flowcodec.radio.link import noise_power
 from flowcodec.radio.transmission import POWER_UNIT, Layer, Transmission, data_uses, transmit
 
 DEFAULT_SHARE = 0.05
-BASE_MARGIN_DB = 6.0
+BASE_MARGIN_DB = 6.1
 """The base layer works so much below the design CSNR."""
-BASE_PSNR_DB = 24.05
+BASE_PSNR_DB = 24.1
 BASE_MOST = 0.5
 """Of the bytes that the main layer would have alone: a base layer takes no more."""
 RATE_CURVE_FILE = Path(__file__).with_name("rate_curve.json")
@@ -38,7 +39,7 @@ def digital(ladder: Ladder, uses: int, mode: Mode) -> Transmission:
     """One layer with all the power. Raises InputError where the uses are too few."""
     layers = data_uses(uses)
     data = ladder.of_size(segment(layers, mode).size_bytes)
-    return transmit(ladder.image, layers, [Layer(MODES.index(mode), POWER_UNIT, len(data))], [data])
+    return transmit(ladder.image, layers, [Layer(MODES.index(mode), POWER_UNIT, len(data))], [(data, ladder.pixels(data))])
 
 
 def hybrid(ladder: Ladder, uses: int, design_db: float, share: float = DEFAULT_SHARE) -> Transmission:
@@ -61,12 +62,14 @@ def hybrid(ladder: Ladder, uses: int, design_db: float, share: float = DEFAULT_S
     if main_power <= 0:
         raise InputError(f"expected a higher design CSNR for {uses} uses: base and analog layer take all the power")
     mode = best_mode(_snr_db(main_power, analog, design_db))
-    main = ladder.above(base).of_size(segment(layers, mode).size_bytes)
+    finer = ladder.above(base)
+    main = finer.of_size(segment(layers, mode).size_bytes)
     described = [
         Layer(MODES.index(base_mode), base_power, len(base)),
         Layer(MODES.index(mode), main_power, len(main)),
     ]
-    return transmit(ladder.image, layers, described, [base, main], analog, design_db)
+    files = [(base, ladder.pixels(base)), (main, finer.pixels(main))]
+    return transmit(ladder.image, layers, described, files, analog, design_db)
 
 
 def layered(ladder: Ladder, uses: int, mean_db: float) -> Transmission:
@@ -75,14 +78,15 @@ def layered(ladder: Ladder, uses: int, mean_db: float) -> Transmission:
     pixels = ladder.image.shape[0] * ladder.image.shape[1]
     design = fading_layers(round(layers / pixels, 3), mean_db)
     analog = round(POWER_UNIT * design.analog)
-    files: list[bytes] = []
+    files: list[tuple[bytes, np.ndarray]] = []
     for mode in design.modes:
-        size = segment(layers, mode).size_bytes
-        files.append((ladder.above(files[-1]) if files else ladder).of_size(size))
+        ladder = ladder.above(files[-1][0]) if files else ladder
+        data = ladder.of_size(segment(layers, mode).size_bytes)
+        files.append((data, ladder.pixels(data)))
     powers = [round(POWER_UNIT * power) for power in design.powers[1:]]
     powers = [POWER_UNIT - analog - sum(powers), *powers]
     described = [
-        Layer(MODES.index(mode), power, len(data)) for mode, power, data in zip(design.modes, powers, files, strict=True)
+        Layer(MODES.index(mode), power, len(data)) for mode, power, (data, _) in zip(design.modes, powers, files, strict=True)
     ]
     return transmit(ladder.image, layers, described, files, analog, mean_db)
 
@@ -135,17 +139,18 @@ def _search(uses_per_pixel: float, mean_db: float, count: int, share: float) -> 
     modes = [mode for mode in MODES if mode.efficiency <= _MOST_EFFICIENT and mode.efficiency * uses_per_pixel > _LEAST_BPP]
     modes = modes[::_EVERY]
     needed = np.array([10 ** (threshold_db(mode) / 10) for mode in modes])
-    psnr = rate_curve(np.array([mode.efficiency * uses_per_pixel for mode in modes]))
+    efficiencies = np.array([mode.efficiency for mode in modes])
+    psnr = rate_curve(uses_per_pixel * efficiencies)
     gains = -np.log1p(-_OUTAGES)
     refined = _refinement(share / noise)
     empty = np.zeros(1)
     states = _States(empty + share, empty, np.full(1, len(modes)), np.full(1, np.inf))
     for number in range(count - 1):
         grid = np.meshgrid(range(len(states.power)), range(len(modes)), range(len(gains)), indexing="ij")
-        before, mode, place = (values.reshape(-1) for values in grid)
-        own = needed[mode] * (states.power[before] + noise / gains[place])
-        allowed = (mode < states.mode[before]) & (gains[place] < states.gain[before]) & (states.power[before] + own < 1)
-        before, mode, gain, own = before[allowed], mode[allowed], gains[place[allowed]], own[allowed]
+        before, mode, gained = (values.reshape(-1) for values in grid)
+        own = needed[mode] * (states.power[before] + noise / gains[gained])
+        allowed = (mode < states.mode[before]) & (gains[gained] < states.gain[before]) & (states.power[before] + own < 1)
+        before, mode, gain, own = before[allowed], mode[allowed], gains[gained[allowed]], own[allowed]
         part = psnr[mode] * (np.exp(-gain) - np.exp(-states.gain[before])) + (refined(gain) if number == 0 else 0)
         above = states.take(before)
         chosen = (*above.chosen, (mode, own))
@@ -156,7 +161,12 @@ def _search(uses_per_pixel: float, mean_db: float, count: int, share: float) -> 
         spare = (1 - states.power) / needed[index] - states.power
         gain = np.where(spare > 0, noise / np.maximum(spare, 1e-12), np.inf)
         value = states.mean + psnr[index] * (np.exp(-gain) - np.exp(-states.gain)) + LOST_DB * -np.expm1(-gain)
-        value += refined(gain) if count == 1 else 0
+        if count == 1:
+            value += refined(gain)
+        else:
+            # The lowest of the upper layers is smaller by what its receiver knows from the first.
+            rates = uses_per_pixel * (efficiencies[states.mode] + SAVED * efficiencies[index])
+            value += (rate_curve(rates) - psnr[states.mode]) * np.exp(-states.gain)
         value = np.where((gain < states.gain) & (index < states.mode), value, -np.inf)
         if value.max() > best:
             best, first, place = float(value.max()), index, int(np.argmax(value))
@@ -170,7 +180,7 @@ def _refinement(csnr: float) -> Callable[[np.ndarray], np.ndarray]:
 
     f: the share of the squared error in the coefficients that are sent, of training photographs.
     """
-    share = json.loads(RATE_CURVE_FILE.read_text())["share"]
+    share = _curve_file()["share"]
     edges = np.geomspace(1e-3, 20, 400)
     middles = np.sqrt(edges[1:] * edges[:-1])
     parts = -10 * np.log10(1 - share + share / (1 + csnr * middles)) * (np.exp(-edges[:-1]) - np.exp(-edges[1:]))
@@ -183,9 +193,14 @@ def best_fading_mode(uses_per_pixel: float, mean_db: float) -> Mode:
     return fading_layers(uses_per_pixel, mean_db, 1, analog=False).modes[0]
 
 
+@cache
+def _curve_file() -> dict[str, Any]:
+    return json.loads(RATE_CURVE_FILE.read_text())
+
+
 def rate_curve(bpp: np.ndarray) -> np.ndarray:
     """Mean PSNR (dB) of training photographs at rates in bits per pixel, linear in log(bpp), extended beyond the ends."""
-    curve = json.loads(RATE_CURVE_FILE.read_text())
+    curve = _curve_file()
     rates, values = np.log2(curve["bpp"]), np.array(curve["psnr_db"])
     wanted = np.log2(bpp)
     found = np.interp(wanted, rates, values)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import norm
 
 from flowcodec.errors import WrongModel
-from flowcodec.radio.conditional import Given
+from flowcodec.radio.conditional import Coarse, Given
 from flowcodec.radio.linear import LEVELS_PER_OCTAVE, variance_levels
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import Model, load_model
@@ -115,14 +115,14 @@ class Quantised:
         return (steps / (1 << (STEP_BITS + FRACTION_BITS)))[:, None, None]
 
 
-def read(data: bytes, given: Quantised | None = None) -> Quantised:
-    """The latent of a file of the default model; ``given``: of the file that it was made for. Raises FormatError, WrongModel."""
+def read(data: bytes, coarse: Coarse | None = None) -> Quantised:
+    """The latent of a file of the default model; ``coarse``: the picture that it was made for. Raises FormatError, WrongModel."""
     file = container.read(data)
     header, model = file.header, load_model()
     if header.model_id != model.id:
         raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}")
-    coarse = Given(model, given.render(), given.header.step_index, header.step_index) if given else None
-    reader = _Reader(header, file.latents, model, coarse)
+    given = Given(model, coarse, header.step_index) if coarse else None
+    reader = _Reader(header, file.latents, model, given)
     walk = Walk(model, make_runner(model, 1), header.height, header.width, header.channels, header.step_index)
     walk.run(reader, synthesise_image=False)
     return Quantised(header, model, reader.found, reader.details, reader.variances, reader.classes)

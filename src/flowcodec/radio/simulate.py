@@ -23,7 +23,8 @@ from flowcodec.runtime.bundle import load_model
 
 EXPERIMENTS = ("digital", "hybrid", "layered")
 _PEAK = 255.0
-_DRAWN = "psnr_db_drawn"
+DRAWN = "psnr_db_drawn"
+"""Of a row under fading: the PSNR of every draw."""
 _OTHER_RATES = (0.6, 0.75, 0.9, 1.1, 1.25, 1.5)
 _TABLE_LINKS = ("awgn", "rayleigh-slow")
 
@@ -87,8 +88,8 @@ def simulate(
 ) -> list[dict[str, Any]]:
     """For each experiment its rows per image, system and CSNR, and their means over the images.
 
-    ``images``: uint8 (H, W, 3) by name; the experiments share the files of an image. ``codecs``: of the digital systems, ours first
-    (None, or a table of its rates); the others take part in digital experiments only.
+    ``images``: uint8 (H, W, 3) by name; the experiments share the files of an image. ``codecs``: of the digital systems, ours
+    first (None, or a table of its rates); the others take part in digital experiments only.
     """
     plans = [_plan(experiment, codecs) for experiment in experiments]
     rows: list[list[dict[str, Any]]] = [[] for _ in experiments]
@@ -158,21 +159,17 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
 
         return choose
 
-    def hybrid(share: float) -> Choice:
-        def build(source: Source, uses: int) -> System:
-            sent = layering.hybrid(source.ladder, uses, design, share)
-            return LayeredSystem(source, sent, interpolate=experiment.link == "rayleigh-slow")
-
-        return lambda csnr_db, uses, pixels: ("hybrid", build)
+    def hybrid(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
+        many = experiment.link == "rayleigh-slow"
+        return "hybrid", lambda source, uses: LayeredSystem(source, layering.hybrid(source.ladder, uses, design, share), many)
 
     def layered(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
         return f"{csnr_db:g}", lambda source, uses: LayeredSystem(source, layering.layered(source.ladder, uses, csnr_db), True)
 
     if experiment.mode == "hybrid":
         return {
-            "hybrid": hybrid(share),
+            "hybrid": hybrid,
             "FlowCodec, fixed": digital(ours, lambda *_: best_mode(design)),
-            "FlowCodec, fixed, with the base layer": hybrid(0.0),
         }
     if experiment.mode == "layered":
         plan: dict[str, Choice] = {"layered": layered}
@@ -221,7 +218,7 @@ def _measure(
         "layers": {layer: sum(quality.layer == layer for quality in drawn) for layer in sorted({q.layer for q in drawn})},
     }
     if experiment.link.startswith("rayleigh"):
-        row[_DRAWN] = [round(value, 2) for value in values]
+        row[DRAWN] = [round(value, 2) for value in values]
     return row | system.facts()
 
 
@@ -244,8 +241,8 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "ms_ssim": fmean(similarities) if similarities else None,
                 "lowest_psnr_db": min(row["psnr_db"] for row in at),
             }
-            if all(_DRAWN in row for row in at):
-                pooled = np.concatenate([row[_DRAWN] for row in at])
+            if all(DRAWN in row for row in at):
+                pooled = np.concatenate([row[DRAWN] for row in at])
                 point["quantiles_db"] = [round(float(value), 3) for value in np.percentile(pooled, range(101))]
             points.append(point)
         found.append({"system": system, "points": points})

@@ -18,10 +18,12 @@ from flowcodec.radio import digital, transmission
 from flowcodec.radio.digital import MODES, Mode, Segment, segment, segment_error_rate
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.link import Link, awgn
-from flowcodec.radio.transmission import Transmission, data_uses, layer_name, read_layers
+from flowcodec.radio.transmission import Transmission, data_uses, layer_name
 from flowcodec.runtime.quality import ms_ssim, psnr_db
 
 NODE_DB = 3.0
+ANALOG_DRAWS = 2
+"""Of the noise on an analog layer at one CSNR: over so many uses PSNR hardly differs, and further draws repeat these."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,10 @@ class RateTable:
 
     def quality(self, image: str, size: int) -> Quality | None:
         """Of a file of ``size`` bytes, at most that of the largest; None where even the smallest is larger."""
-        sizes, psnr, similarity = np.array(self.points[image]).T
+        sizes, psnr, similarity = zip(*self.points[image], strict=True)
         if size < sizes[0]:
             return None
-        place = math.log2(size)
-        found = [float(np.interp(place, np.log2(sizes), values)) for values in (psnr, similarity)]
+        found = [float(np.interp(math.log2(size), np.log2(sizes), values)) for values in (psnr, similarity)]
         return Quality(found[0], found[1], "main")
 
 
@@ -150,6 +151,7 @@ class LayeredSystem:
         self.source, self.sent, self.interpolate = source, sent, interpolate
         self._pictures: dict[int, Quality] = {}
         self._nodes: dict[int, Quality] = {}
+        self._drawn: dict[float, list[Quality]] = {}
 
     def draw(self, link: Link | None, csnr_db: float, rng: np.random.Generator) -> Quality:
         """``link`` None: AWGN, the digital layers by the table."""
@@ -169,13 +171,18 @@ class LayeredSystem:
             return self.source.concealed
         if arrived < len(header.layers) or header.analog == 0:
             return self._picture(arrived - 1)
-        return self._between(csnr_db, rng) if self.interpolate else self._refined(csnr_db, rng)
+        if self.interpolate:
+            return self._between(csnr_db, rng)
+        drawn = self._drawn.setdefault(csnr_db, [])
+        if len(drawn) < ANALOG_DRAWS:
+            drawn.append(self._refined(csnr_db, rng))
+            return drawn[-1]
+        return drawn[rng.integers(ANALOG_DRAWS)]
 
     def _picture(self, index: int) -> Quality:
         """Of a layer's file."""
         if index not in self._pictures:
-            pixels = read_layers(self.sent.files[: index + 1]).render()
-            self._pictures[index] = self.source.quality(pixels, layer_name(index, len(self.sent.files)))
+            self._pictures[index] = self.source.quality(self.sent.pictures[index], layer_name(index, len(self.sent.files)))
         return self._pictures[index]
 
     def _refined(self, csnr_db: float, rng: np.random.Generator) -> Quality:

@@ -4,9 +4,9 @@
     symbols = sum over l of sqrt(p_l) d_l + sqrt(a) t,  sum p_l + a = 1
 
 - header: sizes, modes and powers in QPSK at a low rate; also the mean colour, which is the picture where all else fails;
-- d_l: the QAM symbols of a file of the picture, first the base layer's, small and robust, then the main one's, coded for receivers
-  that have the base picture (conditional.py). The receiver decodes them in this order; what is above a layer is noise to it, and
-  a layer that is decoded is subtracted;
+- d_l: the QAM symbols of a file of the picture, first the base layer's, small and robust, then the main one's, coded for
+  receivers that have the base picture (conditional.py). The receiver decodes them in this order; what is above a layer is noise
+  to it, and a layer that is decoded is subtracted;
 - t: the quantisation errors of the main file, analog. Where all layers are decoded, the receiver estimates the errors from t.
 
 Which layers, modes and powers: layering.py. References: Mittal & Phamdo, Hybrid digital-analog joint source-channel codes, 2002;
@@ -23,9 +23,11 @@ import numpy as np
 
 from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.radio import digital, linear, picture
+from flowcodec.radio.conditional import Coarse
 from flowcodec.radio.digital import MODES, Mode, Segment, segment
 from flowcodec.radio.link import Received, noise_power
 from flowcodec.radio.picture import CLASS_COUNT, Quantised
+from flowcodec.runtime import container
 
 PREAMBLE_USES = 256
 PILOT_SPACING = 64
@@ -152,6 +154,8 @@ class Transmission:
     """complex (uses,) of unit mean power, or zeros"""
     quantised: Quantised | None
     """The main file's latent, where there is an analog layer."""
+    pictures: tuple[np.ndarray, ...]
+    """uint8 (H, W, C): of the files."""
 
     @cached_property
     def symbols(self) -> np.ndarray:
@@ -164,13 +168,22 @@ class Transmission:
 
 
 def transmit(
-    image: np.ndarray, uses: int, layers: Sequence[Layer], files: Sequence[bytes], analog: int = 0, design_db: float = 10.0
+    image: np.ndarray,
+    uses: int,
+    layers: Sequence[Layer],
+    files: Sequence[tuple[bytes, np.ndarray]],
+    analog: int = 0,
+    design_db: float = 10.0,
 ) -> Transmission:
-    """``image``: uint8 (H, W, C); ``uses``: of the layers; ``files``: one a layer, the last is refined by the analog layer."""
+    """``image``: uint8 (H, W, C); ``uses``: of the layers; ``files`` with their pictures, one a layer.
+
+    Each file is made for receivers of the one before; the analog layer, if it has power, refines the last.
+    """
     quantised, scale, symbols = None, 0.0, np.zeros(uses, complex)
     corrections: tuple[int, ...] = (0,) * CLASS_COUNT
     if analog > 0:
-        quantised = read_layers(files)
+        coarse = Coarse(files[-2][1], _step_index(files[-2][0])) if len(files) > 1 else None
+        quantised = picture.read(files[-1][0], coarse)
         errors = quantised.errors(image)
         corrections = quantised.corrections(errors)
         allocation = _allocation(quantised, corrections, uses, analog / POWER_UNIT, round(design_db))
@@ -190,16 +203,11 @@ def transmit(
         mean_colour=tuple(int(v) for v in np.broadcast_to(colour, 3)),  # type: ignore[arg-type]
         corrections=corrections,
     )
-    return Transmission(header, tuple(files), symbols, quantised)
+    return Transmission(header, tuple(data for data, _ in files), symbols, quantised, tuple(pixels for _, pixels in files))
 
 
-def read_layers(files: Sequence[bytes]) -> Quantised:
-    """The latent of the last of files each of which was made for a receiver of the one before."""
-    found: Quantised | None = None
-    for data in files:
-        found = picture.read(data, found)
-    assert found is not None
-    return found
+def _step_index(data: bytes) -> int:
+    return container.read(data).header.step_index
 
 
 def _allocation(quantised: Quantised, corrections: Sequence[int], uses: int, share: float, design_db: float) -> linear.Allocation:
@@ -237,7 +245,7 @@ def receive(received: Received, header: Header | None) -> Reception:
             break
         data = decoded.data[: layer.size_bytes]
         try:
-            best = picture.read(data, best)
+            best = picture.read(data, Coarse(best.render(), best.header.step_index) if best else None)
         except FlowCodecError:
             break  # a CRC of 24 bits lets one error in 16 million through; the checksums of the file catch it
         name = layer_name(index, len(header.layers))
