@@ -5,6 +5,7 @@ The mode of every system is chosen by measured block error rates of random bits 
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
@@ -94,11 +95,11 @@ def simulate(
     plans = [_plan(experiment, codecs) for experiment in experiments]
     rows: list[list[dict[str, Any]]] = [[] for _ in experiments]
     total = len(images) * sum(len(plan) * len(experiment.csnr_db) for plan, experiment in zip(plans, experiments, strict=True))
-    for number, (name, image) in enumerate(images.items()):
+    for name, image in images.items():
         source = Source(name, image)
         for experiment, plan, found in zip(experiments, plans, rows, strict=True):
             source.similarity = experiment.similarity
-            for row in _of_image(source, number, experiment, plan):
+            for row in _of_image(source, experiment, plan):
                 found.append(row)
                 if progress:
                     progress(sum(map(len, rows)), total)
@@ -117,7 +118,7 @@ def simulate(
     ]
 
 
-def _of_image(source: Source, number: int, experiment: Experiment, plan: Mapping[str, Choice]) -> Iterator[dict[str, Any]]:
+def _of_image(source: Source, experiment: Experiment, plan: Mapping[str, Choice]) -> Iterator[dict[str, Any]]:
     height, width = source.image.shape[:2]
     uses = uses_of(height, width, experiment.cbr)
     for label, choose in plan.items():
@@ -126,9 +127,10 @@ def _of_image(source: Source, number: int, experiment: Experiment, plan: Mapping
             key, build = choose(csnr_db, uses, height * width)
             if key not in built:
                 built[key] = build(source, uses)
-            # All systems see the same fades.
-            fades = np.random.default_rng([experiment.seed, number, position]).exponential(size=experiment.draws)
-            rng = np.random.default_rng([experiment.seed, number, position, *label.encode()])
+            # All systems see the same fades; each image has its own, whichever others are simulated with it.
+            seed = [experiment.seed, zlib.crc32(source.name.encode()), position]
+            fades = np.random.default_rng(seed).exponential(size=experiment.draws)
+            rng = np.random.default_rng([*seed, *label.encode()])
             measured = _measure(built[key], experiment, csnr_db, fades, rng)
             yield {"image": source.name, "system": label, "csnr_db": csnr_db, "uses": uses} | measured
 
@@ -242,7 +244,11 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "lowest_psnr_db": min(row["psnr_db"] for row in at),
             }
             if all(DRAWN in row for row in at):
-                pooled = np.concatenate([row[DRAWN] for row in at])
+                drawn = np.array([row[DRAWN] for row in at])
+                pooled = drawn.reshape(-1)
+                # By draw, for images may have the same fades.
+                if drawn.shape[1] > 1:
+                    point["standard_error_db"] = float(np.std(drawn.mean(axis=0), ddof=1) / math.sqrt(drawn.shape[1]))
                 point["quantiles_db"] = [round(float(value), 3) for value in np.percentile(pooled, range(101))]
             points.append(point)
         found.append({"system": system, "points": points})
