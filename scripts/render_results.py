@@ -108,12 +108,16 @@ def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> s
 def ablation_table(document: Mapping[str, Any]) -> str:
     """BD-rate of each arm against the default, over the whole range and its two halves."""
     rows = [
-        [row["arm"], *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high"))]
-        for row in document["rows"][1:]
+        [
+            row["arm"],
+            *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high")),
+            _cell(row["kmac_per_pixel"], ".1f"),
+        ]
+        for row in document["rows"]
     ]
     window = document["rows"][0]["window_db"]
     note = f"{document['data']}; {window[0]:.1f}–{window[1]:.1f} dB; model {document['model']}."  # noqa: RUF001
-    return "\n".join([_markdown(["arm", "BD-rate", "lower half", "upper half"], rows), "", note])
+    return "\n".join([_markdown(["arm", "BD-rate", "lower half", "upper half", "kMAC a pixel"], rows), "", note])
 
 
 def study_table(document: Mapping[str, Any]) -> str:

@@ -70,6 +70,9 @@ class EncodeSettings:
     cap_bpp: float | None = None
     """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
 
+    feedback: bool = True
+    """Let later coefficients make up for the errors of earlier ones: fewer bits for a seventh of the time, see ``feedback.py``."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
             raise InputError(f"quality: expected 0 to 100, found {self.quality}")
@@ -208,7 +211,7 @@ def _encode_at(
         model_id=model.id,
     )
     # The other channels promise that the errors of a file have nothing to do with each other.
-    feedback = settings.channel == "round"
+    feedback = settings.feedback and settings.channel == "round"
     lows: list[np.ndarray] = []
     latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
     channel = make_channel(header.channel, model.channels, header.seed)
