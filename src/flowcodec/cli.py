@@ -139,9 +139,8 @@ def encode(
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 
-    chosen = {} if quality is None else {"quality": quality}
     settings = EncodeSettings(
-        **chosen,
+        quality=EncodeSettings.quality if quality is None else quality,
         step=step,
         channel=channel,
         model=model,

@@ -71,7 +71,7 @@ class EncodeSettings:
     """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
 
     feedback: bool = True
-    """Let later coefficients make up for the errors of earlier ones: fewer bits for a seventh of the time, see ``feedback.py``."""
+    """Let later coefficients make up for the errors of earlier ones: fewer bits for a seventh of the time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
