@@ -1,8 +1,8 @@
 """Motion: block vectors in quarter samples, the prediction that they make of a picture, and how they are coded.
 
-A picture has one vector for each block of 8x8 or 16x16 pixels. The prediction is overlapped: every block predicts a window of twice
-its size, weighted by a tent, so that neighbouring vectors fade into each other. Interpolation is separable with the eight-tap filters
-of HEVC. All is integer arithmetic with one right answer.
+A picture has one vector for each block of 8x8 or 16x16 pixels. The prediction is overlapped: every block predicts a window of
+twice its size, weighted by a tent, so that neighbouring vectors fade into each other. Interpolation is separable with the
+eight-tap filters of HEVC. All is integer arithmetic with one right answer.
 
 Reference: Orchard & Sullivan, Overlapped block motion compensation, 1994; ITU-T H.265, 8.5.3.3.3 (the filters).
 """
@@ -161,6 +161,15 @@ def forecast(vectors: np.ndarray, sites: Sites, diagonal: bool, distance: int) -
     return (around[1] + around[2] + 1) >> 1, np.searchsorted(_SPREAD_CLASSES, spread, side="right")
 
 
+def forecast_all(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``forecast`` of every block of a field from its neighbours in that field: ((rows, columns, 2), (rows, columns))."""
+    predicted = np.zeros_like(vectors)
+    spread = np.zeros(vectors.shape[:2], np.int64)
+    for sites, diagonal, distance in _passes(*vectors.shape[:2]):
+        predicted[sites], spread[sites] = forecast(vectors, sites, diagonal, distance)
+    return predicted, spread
+
+
 class VectorModel:
     """Adaptive counts of vector differences; encoder and decoder go through the same states.
 
@@ -186,8 +195,18 @@ class VectorModel:
         full = counts.sum(axis=1) > _COUNT_LIMIT
         counts[full] = (counts[full] + 1) >> 1
 
-    def bits(self) -> tuple[np.ndarray, np.ndarray]:
-        """-log2 of the probabilities of differences -12 ... 12, for each context of the two components."""
+    def bits_of(self, differences: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """About the bits (rows, columns) of differences (rows, columns, 2) under the counts as they are; for searching."""
+        first, second = self._bits
+        near = np.clip(differences, -_REACH, _REACH) + _REACH
+        contexts = spread * _SECOND_CLASSES + np.minimum(np.abs(differences[..., 0]), 2)
+        beyond = np.maximum(np.abs(differences) - _REACH + 1, 1)
+        far = np.where(np.abs(differences) >= _REACH, 5 + np.log2(beyond), 0).sum(axis=-1)
+        return first[spread, near[..., 0]] + second[contexts, near[..., 1]] + far
+
+    @property
+    def _bits(self) -> tuple[np.ndarray, np.ndarray]:
+        """-log2 of the probabilities of all symbols, for each context of the two components."""
         first, second = (np.log2(_CODER_TOTAL) - np.log2(self._frequencies(component)) for component in (0, 1))
         return first, second
 

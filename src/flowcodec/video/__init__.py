@@ -1,0 +1,66 @@
+"""Films: ``flowcodec.video.encode(frames, fps=30)`` and ``flowcodec.video.decode(data)``.
+
+Encoding searches motion with OpenCV, reading and writing other formats goes through PyAV; both come with the extra 'video'.
+Decoding to arrays needs neither.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sized
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowcodec.errors import InputError
+
+__all__ = ["decode", "encode"]
+
+
+def encode(
+    frames: Iterable[np.ndarray],
+    *,
+    fps: float | Fraction,
+    quality: float = 60,
+    step: float | None = None,
+    bitrate_kbps: float | None = None,
+    gop: int | None = None,
+    intra: bool = False,
+    threads: int | None = None,
+    out: str | Path | None = None,
+) -> bytes | None:
+    """The film of uint8 arrays (H, W, 3), all of one size, as bytes, or written to the file ``out``, frame by frame.
+
+    ``quality``: 0 (smallest) to 100; instead of it ``step`` (grey levels) or ``bitrate_kbps``. ``gop``: frames from one I-frame
+    to the next; ``intra``: I-frames only. Raises FlowCodecError.
+    """
+    from flowcodec.video.encode import DEFAULT_GOP, VideoSettings, encode_frames
+    from flowcodec.video.place import whole_file
+
+    rate = Fraction(fps).limit_denominator(1001)
+    if rate <= 0:
+        raise InputError(f"fps: expected a positive number, found {fps}")
+    settings = VideoSettings(quality, step, bitrate_kbps, gop or DEFAULT_GOP, intra, threads=threads)
+    count = len(frames) if isinstance(frames, Sized) else None
+    if out is None:
+        buffer = io.BytesIO()
+        encode_frames(buffer, frames, rate, settings, count)
+        return buffer.getvalue()
+    with whole_file(Path(out)) as place, place.open("wb") as stream:
+        encode_frames(stream, frames, rate, settings, count)
+    return None
+
+
+def decode(
+    source: Any, *, first: int = 0, last: int | None = None, threads: int | None = None, partial: bool = False
+) -> Iterator[np.ndarray]:
+    """The frames ``first`` ... ``last - 1`` of a film (bytes, or the name of a file), uint8 (H, W, 3), one by one.
+
+    Only the group of pictures with ``first`` is decoded before it. ``partial``: take a film that ends too early for what there
+    is. Raises FlowCodecError.
+    """
+    from flowcodec.video.decode import Film
+
+    with Film(source, threads=threads, partial=partial) as film:
+        for frame in film[first:last]:
+            yield frame.pixels
