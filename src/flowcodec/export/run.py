@@ -83,6 +83,7 @@ def export_model(
         "name": target.stem,
         "licence": "Apache-2.0",
         "training": {"config": header["config"], "steps": header["step"], "pixels_seen": header["pixels_seen"]},
+        "prediction": model.config.prediction,
         "parameters": sum(p.numel() for p in model.parameters()),
         "kmac_per_pixel": round(decoder_kmac_per_pixel(proofs), 2),
         "largest_sum": max(proof.bound for proof in proofs),
