@@ -74,6 +74,10 @@ app = typer.Typer(
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+InterModel = Annotated[
+    str | None,
+    typer.Option("--inter-model", metavar="NAME|PATH", help="Of films: the model of P-frames."),
+]
 Frames = Annotated[str | None, typer.Option("--frames", metavar="A:B", help="Of films: frames A to B - 1 only.")]
 Start = Annotated[str | None, typer.Option("--start", metavar="TIME", help="Of films: from this time on, [[HH:]MM:]SS.")]
 Audio = Annotated[bool, typer.Option("--audio/--no-audio", help="Of films: the audio as it is, or none.")]
@@ -138,6 +142,7 @@ def encode(
     ] = None,
     gop: Annotated[int | None, typer.Option("--gop", min=1, help="Of films: frames from one I-frame to the next.")] = None,
     intra: Annotated[bool, typer.Option("--intra", help="Of films: I-frames only.")] = False,
+    inter_model: InterModel = None,
     frames: Frames = None,
     start: Start = None,
     audio: Audio = True,
@@ -185,7 +190,7 @@ def encode(
             if channel != "round":
                 raise InputError(f"--channel: expected round for the film {job.source}, found {channel}")
             film = VideoSettings(
-                60 if quality is None else quality, step, bitrate, gop or DEFAULT_GOP, intra, model, threads=threads
+                60 if quality is None else quality, step, bitrate, gop or DEFAULT_GOP, intra, model, inter_model, threads
             )
             facts = video.encode_film(job, film, part, audio)
             if as_json:
@@ -224,6 +229,7 @@ def decode(
     partial: Annotated[
         bool, typer.Option("--partial", help="Decode what there is of a file that is cut short or damaged at the end.")
     ] = False,
+    inter_model: InterModel = None,
     frames: Frames = None,
     start: Start = None,
     crf: Annotated[
@@ -248,13 +254,14 @@ def decode(
         if job.target != STANDARD and job.source not in films:
             format_of(Path(job.target))  # a name that cannot be written is refused before anything is decoded
     loaded = None if model is None else load_model(model)
+    models = tuple(load_model(name) for name in (model, inter_model) if name is not None)
     part = video.Part.parse(frames, start)
 
     def work(job: Job) -> str:
         if job.source in films:
             if levels:
                 raise InputError(f"--levels: is for images, {job.source} is a film")
-            facts = video.decode_film(job, part, threads, loaded, partial, crf, audio)
+            facts = video.decode_film(job, part, threads, models, partial, crf, audio)
             if as_json:
                 typer.echo(json.dumps(facts))
             return video.text_of(facts, "decoded")

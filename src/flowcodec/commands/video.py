@@ -176,7 +176,7 @@ def _output(target: str) -> Iterator[BinaryIO]:
 
 
 def decode_film(
-    job: Job, part: Part, threads: int | None, model: "Model | None", partial: bool, crf: float | None, audio: bool
+    job: Job, part: Part, threads: int | None, models: "tuple[Model, ...]", partial: bool, crf: float | None, audio: bool
 ) -> dict[str, Any]:
     """A .flow film -> another format; the facts about it. Needs the extra 'video'."""
     with extra("video"):
@@ -185,7 +185,6 @@ def decode_film(
     from flowcodec.video.decode import DecodedFrame, Film, shifted
 
     source: Any = sys.stdin.buffer.read() if job.source == STANDARD else job.source
-    models = () if model is None else (model,)
     with ExitStack() as stack:
         film = stack.enter_context(Film(source, threads=threads, models=models, partial=partial))
         first = part.first if part.start_s is None else film.frame_at(part.start_s)

@@ -8,6 +8,7 @@ Reference: Orchard & Sullivan, Overlapped block motion compensation, 1994; ITU-T
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -60,12 +61,11 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
             for right in range(2):
                 target = sums[:, first + down : first + down + len(part), :, right : right + columns + 2]
                 target += cells[:, :, :, down, :, right].transpose(0, 1, 3, 2, 4)
-    sums = sums.reshape(count, (rows + 3) * block, (columns + 3) * block)
     # The first cell begins one and a half blocks above and to the left of the picture.
     begin = block + half
-    sums = sums[:, begin : begin + height, begin : begin + width]
+    picture = sums.reshape(count, (rows + 3) * block, (columns + 3) * block)[:, begin : begin + height, begin : begin + width]
     bits = 2 * (2 * block).bit_length() - 2
-    return np.clip((sums + (1 << (bits - 1))) >> bits, -PLANE_MAX, PLANE_MAX)
+    return np.clip((picture + (1 << (bits - 1))) >> bits, -PLANE_MAX, PLANE_MAX)
 
 
 def _windows(planes: np.ndarray, field: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
@@ -227,7 +227,7 @@ class VectorModel:
                 rows = self._frequencies(component)[contexts]
                 if encoder is not None:
                     symbols = np.clip(differences[:, component], -_REACH, _REACH) + _REACH
-                    encoder.push_own(symbols, lambda rows=rows: rows)
+                    encoder.push_own(symbols, partial(np.asarray, rows))
                     far = np.abs(symbols - _REACH) == _REACH
                     encoder.push_exp_golomb(np.abs(differences[far, component]) - _REACH)
                 elif decoder is not None:

@@ -18,6 +18,7 @@ from flowcodec.video.packets import audio_payload, pack
 from flowcodec.video.source import AudioPacket, FilmInfo, Frame
 
 DEFAULT_GOP = 128
+SHIPPED_INTER = "video"
 MAX_GOP = 1 << 16
 _PACKET_BYTES = 1 << 16
 """Audio is written when so much has come together, or with the next group."""
@@ -38,6 +39,7 @@ class VideoSettings:
     """I-frames only."""
     intra_model: str = "default"
     inter_model: str | None = None
+    """The model of P-frames; the shipped one by default, I-frames only where there is none."""
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,9 +59,10 @@ class VideoSettings:
         return quality_to_step_index(self.quality) if self.step is None else step_index(self.step)
 
     def models(self) -> tuple[Model, Model]:
-        """(for I-frames, for P-frames)"""
-        inter = self.inter_model or ("video" if "video" in shipped_models() else self.intra_model)
-        return load_model(self.intra_model), load_model(inter)
+        """(for I-frames, for P-frames); one for both where there are no P-frames."""
+        intra = load_model(self.intra_model)
+        name = self.inter_model or (SHIPPED_INTER if SHIPPED_INTER in shipped_models() else None)
+        return intra, intra if self.intra or name is None else load_model(name)
 
 
 class FilmEncoder:
@@ -94,6 +97,7 @@ class FilmEncoder:
         )
         self._writer = FilmWriter(stream, self.header, None if audio is None else audio_payload(*audio))
         self._coder = FrameEncoder(intra, inter, settings.threads)
+        self._intra_only = inter is intra
         self._control = self._make_control(info)
         self._packets: list[AudioPacket] = []
         self._packet_bytes = 0
@@ -148,8 +152,8 @@ class FilmEncoder:
             raise InputError(f"frame {self.frames}: expected uint8 {expected}, found {pixels.dtype} {pixels.shape}")
         before = self._writer.size_bytes
         motion = None
-        due = self._previous is None or self.settings.intra or self._group_frames >= self.settings.gop
-        if not due and self._previous is not None and np.array_equal(pixels, self._previous):
+        due = self._previous is None or self._intra_only or self._group_frames >= self.settings.gop
+        if self._previous is not None and self._group_frames < self.settings.gop and np.array_equal(pixels, self._previous):
             kind = FilmBox.REPEAT
         else:
             if not due:

@@ -40,7 +40,7 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 @cache
 def _flow_engine() -> Any:
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 def dense_flow(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -124,7 +124,7 @@ def _warp(reference: np.ndarray, field: np.ndarray, block: int, shape: tuple[int
     height, width = shape
     moves = np.repeat(np.repeat(field.astype(np.float32) / 4, block, 0), block, 1)[:height, :width]
     places = _places(height, width) + moves[..., ::-1]
-    return cv2.remap(reference, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(reference, places[..., 0], places[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 @lru_cache(maxsize=4)

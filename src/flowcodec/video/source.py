@@ -82,7 +82,7 @@ class FilmSource:
         self._audio = list(self._container.streams.audio) if audio else []
         self._last: int | None = None
         self._ahead: list[Frame | AudioPacket] = []
-        self._items = self._read()
+        self._items: Any = self._read()
         self.info = self._look()
 
     def __enter__(self) -> Self:
