@@ -116,8 +116,15 @@ _SECOND_CLASSES = 3
 _CODER_TOTAL = 1 << 24
 _STEP_OF_COUNTS = 24
 _COUNT_LIMIT = 1 << 14
-_START_BITS = (9, 8, 7, 6)
-"""A first count of a zero, as a power of two, for each class of spread; it halves with every quarter sample."""
+_START_COUNTS = (
+    (490, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    (390, 56, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    (300, 80, 14, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1),
+    (160, 68, 32, 20, 12, 8, 6, 5, 4, 4, 3, 3, 14),
+    (52, 36, 28, 20, 14, 11, 9, 8, 7, 6, 6, 6, 66),
+)
+"""First counts of the differences +-0 ... +-12, from surest to least sure; about what training clips have. A context's row is its
+class of spread, for the second component plus how much the first one differed (0, 1, 2 for more)."""
 Sites = tuple[np.ndarray, np.ndarray]
 
 
@@ -178,9 +185,9 @@ class VectorModel:
     """
 
     def __init__(self) -> None:
-        distance = np.abs(np.arange(_SYMBOLS) - _REACH)
-        first = np.stack([np.maximum((1 << bits) >> distance, 1) for bits in _START_BITS]).astype(np.int64)
-        self._counts = (first, np.repeat(first, _SECOND_CLASSES, axis=0))
+        start = np.array(_START_COUNTS, np.int64)[:, np.abs(np.arange(_SYMBOLS) - _REACH)]
+        classes = np.add.outer(np.arange(_FIRST_CLASSES), np.arange(_SECOND_CLASSES)).reshape(-1)
+        self._counts = (start[:_FIRST_CLASSES], start[np.minimum(classes, len(start) - 1)])
 
     def _frequencies(self, component: int) -> np.ndarray:
         """int64 (contexts, symbols) that sum to 2^24."""
