@@ -19,6 +19,9 @@ from flowcodec.runtime.video import FrameDecoder
 from flowcodec.video.packets import parse_audio, unpack
 from flowcodec.video.source import AudioPacket
 
+_AUDIO_APART_S = 2
+"""Audio may lie this far, in the film's time, from the frames that it is heard with."""
+
 
 @dataclass(frozen=True)
 class DecodedFrame:
@@ -139,8 +142,9 @@ class Film:
                 raise
 
     def _packets_before(self, entry: Entry) -> Iterator[AudioPacket]:
-        """Audio of the group before: some of it may belong to the frames of this one."""
-        before = self.groups[self.groups.index(entry) - 1]
+        """Audio of the seconds before a group: some of it may belong to its frames."""
+        earliest = entry.time - _AUDIO_APART_S / self.time_base
+        before = next(group for group in self.groups if group.time >= earliest or group is entry)
         for part in self._reader.boxes(before.offset):
             if part.offset >= entry.offset:
                 return
@@ -156,9 +160,13 @@ class Film:
                 if group.first_frame != number:
                     raise FormatError(f"expected a group from frame {number} on, found {group.first_frame}; the file is damaged")
                 if number >= last:
-                    return
-                decoder.begin(group)
-            elif part.kind in FRAMES and number < last:
+                    if not audio or group.time > decoder.time + _AUDIO_APART_S / self.time_base:
+                        return
+                else:
+                    decoder.begin(group)
+            elif part.kind in FRAMES and number >= last:
+                number += 1
+            elif part.kind in FRAMES:
                 decoder.frame(part)
                 number += 1
                 if decoder.number >= first:

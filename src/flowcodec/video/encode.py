@@ -179,7 +179,8 @@ class FilmEncoder:
         return kind
 
     def _begin_group(self, time: int) -> None:
-        self._flush_packets()
+        if self.frames:
+            self._flush_packets()
         self._group_frames = 0
         self._group_step = self._index
         self._writer.group(time, self._group_step)

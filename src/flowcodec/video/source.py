@@ -93,7 +93,7 @@ class FilmSource:
         self._container.close()
 
     def audio_template(self) -> bytes | None:
-        """A Matroska file without packets that says what the audio streams are; None without audio."""
+        """A Matroska file that says what the audio streams are; None without audio."""
         return audio_template(self._audio) if self._audio else None
 
     def audio_time_bases(self) -> list[Fraction]:
@@ -212,13 +212,15 @@ class FilmSource:
 
 
 def audio_template(streams: list[Any]) -> bytes:
-    """A Matroska file without packets that says what the streams are. Raises InputError for what Matroska cannot hold."""
+    """A Matroska file that says what the streams are. Raises InputError for what Matroska cannot hold."""
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="matroska") as output:
-            for stream in streams:
-                output.add_stream_from_template(stream)
-            output.start_encoding()
+            for stream in [output.add_stream_from_template(stream) for stream in streams]:
+                # FFmpeg reads no Matroska file that ends before its first packet.
+                packet = av.Packet(b"\0")
+                packet.stream, packet.pts, packet.dts = stream, 0, 0
+                output.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise InputError(f"audio: cannot be carried over ({_reason(error)}); leave it out with --no-audio") from error
     return buffer.getvalue()
