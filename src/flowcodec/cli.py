@@ -180,7 +180,7 @@ def encode(
 
     def work(job: Job) -> str:
         if is_film(video.head_of(job.source)):
-            from flowcodec.video.encode import DEFAULT_GOP, VideoSettings
+            from flowcodec.video.encoder import DEFAULT_GOP, VideoSettings
 
             options = {"size": size, "bpp": bpp, "psnr": psnr, "max-error": max_error, "roi": roi, "cap": cap}
             options |= {"lossless": lossless or None, "certificate": certificate or None, "verify": verify or None}

@@ -1,13 +1,11 @@
-"""A moving picture, and a model of P-frames to code it with."""
-
-from pathlib import Path
+"""A moving picture, and a film of it."""
 
 import numpy as np
 import pytest
 
-from flowcodec.runtime.bundle import Model, shipped_models
-
-INTER = "video"
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+from coding import Coded, code
 
 
 @pytest.fixture(scope="session")
@@ -22,32 +20,6 @@ def clip(photograph: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def inter_models() -> tuple[Model, ...]:
-    """Models to hand to a decoder: none, since those that are shipped are found."""
-    return ()
-
-
-@pytest.fixture(scope="session")
-def needs_inter() -> None:
-    if INTER not in shipped_models():
-        pytest.skip("no model of P-frames is shipped")
-
-
-def audio_file(path: Path, codec: str = "aac", seconds: float = 1.0, rate: int = 48000) -> None:
-    """A film of eight small frames with a tone."""
-    import av
-
-    times = np.arange(int(seconds * rate)) / rate
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("libx264", rate=8)
-        video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
-        sound = output.add_stream(codec, rate=rate)
-        frames = [av.VideoFrame.from_ndarray(np.full((24, 32, 3), 30 * k, np.uint8), format="rgb24") for k in range(8)]
-        wave = (0.3 * np.sin(2 * np.pi * 440 * times)).astype(np.float32)
-        samples = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
-        samples.sample_rate = rate
-        for frame in frames:
-            output.mux(video.encode(frame))
-        output.mux(sound.encode(samples))
-        output.mux(video.encode(None))
-        output.mux(sound.encode(None))
+def coded(clip: list[np.ndarray]) -> Coded:
+    """The clip, in groups of at most six frames."""
+    return code(clip, step=20, gop=6)

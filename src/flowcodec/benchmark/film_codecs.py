@@ -18,8 +18,8 @@ from PIL import Image
 
 import flowcodec
 from flowcodec.benchmark.films import Clip, frame_planes
-from flowcodec.video.decode import Film
-from flowcodec.video.encode import FilmEncoder, VideoSettings
+from flowcodec.video.decoder import Film
+from flowcodec.video.encoder import FilmEncoder, VideoSettings
 from flowcodec.video.source import FilmInfo, Frame
 from flowcodec.video.yuv import Planes, rgb_to_yuv, yuv_to_rgb
 

@@ -18,7 +18,7 @@ from flowcodec.jobs import STANDARD, Job
 
 if TYPE_CHECKING:
     from flowcodec.runtime.bundle import Model
-    from flowcodec.video.encode import VideoSettings
+    from flowcodec.video.encoder import VideoSettings
 
 _HEAD_BYTES = 4096
 FILM_SUFFIXES = frozenset({".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"})
@@ -80,7 +80,7 @@ def head_of(source: str) -> bytes:
 def encode_film(job: Job, settings: "VideoSettings", part: Part, audio: bool) -> dict[str, Any]:
     """A film of another format -> a .flow file; the facts about it. Needs the extra 'video'."""
     with extra("video"):
-        from flowcodec.video.encode import FilmEncoder
+        from flowcodec.video.encoder import FilmEncoder
         from flowcodec.video.source import AudioPacket, FilmSource
     from flowcodec.progress import FilmReport
 
@@ -155,7 +155,7 @@ def _is_after(packet: Any, seconds: Fraction) -> bool:
 
 
 def _moved(packet: Any, seconds: Fraction, part: Part) -> Any:
-    from flowcodec.video.decode import shifted
+    from flowcodec.video.decoder import shifted
 
     return packet if part.whole else shifted(packet, seconds)
 
@@ -182,7 +182,7 @@ def decode_film(
     with extra("video"):
         from flowcodec.video.sink import Output, open_sink
     from flowcodec.progress import FilmReport
-    from flowcodec.video.decode import DecodedFrame, Film, shifted
+    from flowcodec.video.decoder import DecodedFrame, Film, shifted
 
     source: Any = sys.stdin.buffer.read() if job.source == STANDARD else job.source
     with ExitStack() as stack:
@@ -234,7 +234,7 @@ def renamed(job: Job) -> Job:
 def describe_film(source: str, partial: bool) -> dict[str, Any]:
     """What ``info`` shows of a film, without decoding it."""
     from flowcodec.jobs import read_bytes
-    from flowcodec.video.decode import Film
+    from flowcodec.video.decoder import Film
 
     with Film(read_bytes(source) if source == STANDARD else source, partial=partial) as film:
         header = film.header

@@ -256,14 +256,13 @@ class FilmReader:
         if signature[len(MAGIC) :] != bytes([VERSION, 0]):
             found = signature[len(MAGIC) :].hex()
             raise UnsupportedVersion(f"film format version {found}, this decoder reads {VERSION:02x}00; update flowcodec")
-        self._crc = zlib.crc32(signature)
+        self._crc = self._base = zlib.crc32(signature)
         part = self._read()
         if part.kind != FilmBox.FILM:
             raise FormatError(f"expected a film header as the first box, found kind {part.kind}")
         self.header = FilmHeader.parse(part.payload)
         self.audio: bytes | None = None
-        self._base = self._crc
-        self._first_group = stream.tell()
+        self._base, self._first_group = self._crc, stream.tell()
         # Everything in front of the first group belongs to the film.
         while self._first_group < self.size_bytes and self._kind_ahead() not in (FilmBox.GROUP, FilmBox.INDEX):
             part = self._read()

@@ -56,7 +56,7 @@ class _Sequence:
     def __init__(self, intra: Model, inter: Model, threads: int | None, optimise: bool = True) -> None:
         self._models = {True: inter, False: intra}
         self._runners = {key: make_runner(model, threads, optimise) for key, model in self._models.items()}
-        self._vectors = VectorModel()
+        self.vectors = VectorModel()
         self.reference: np.ndarray | None = None
         """int16 (3, H, W) in 1/64 pixel unit."""
 
@@ -69,7 +69,7 @@ class FrameEncoder(_Sequence):
 
     def intra(self, pixels: np.ndarray, step_index: int) -> bytes:
         """uint8 (H, W, 3) -> stream, without looking back."""
-        self._vectors = VectorModel()
+        self.vectors = VectorModel()
         coder = SymbolEncoder(self._models[False].tables)
         frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
         self._keep(frame.planes)
@@ -79,7 +79,7 @@ class FrameEncoder(_Sequence):
         """The same with the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
         assert self.reference is not None
         coder = SymbolEncoder(self._models[True].tables)
-        self._vectors.encode(vectors, coder)
+        self.vectors.encode(vectors, coder)
         prediction = compensate(self.reference, vectors, block)
         frame = encode_frame(pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder)
         self._keep(frame.planes)
@@ -117,13 +117,13 @@ class FrameDecoder(_Sequence):
             raise FormatError(f"box at {part.offset}: expected a step index of 0 to {STEP_COUNT - 1}, found {step_index}")
         size = self.header.height, self.header.width
         if part.kind == FilmBox.INTRA:
-            self._vectors = VectorModel()
+            self.vectors = VectorModel()
             coder = SymbolDecoder(self._models[False].tables, stream)
             self._keep(decode_frame(stream, size, None, self._models[False], self._runners[False], step_index, coder=coder))
         elif part.kind == FilmBox.INTER:
             assert self.reference is not None
             coder = SymbolDecoder(self._models[True].tables, stream)
-            vectors = self._vectors.decode(*grid_shape(*size, head.block), coder)
+            vectors = self.vectors.decode(*grid_shape(*size, head.block), coder)
             prediction = compensate(self.reference, vectors, head.block)
             planes = decode_frame(stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder)
             self._keep(planes)

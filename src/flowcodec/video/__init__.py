@@ -36,7 +36,7 @@ def encode(
     ``quality``: 0 (smallest) to 100; instead of it ``step`` (grey levels) or ``bitrate_kbps``. ``gop``: frames from one I-frame
     to the next; ``intra``: I-frames only. The models are names or paths. Raises FlowCodecError.
     """
-    from flowcodec.video.encode import DEFAULT_GOP, VideoSettings, encode_frames
+    from flowcodec.video.encoder import DEFAULT_GOP, VideoSettings, encode_frames
     from flowcodec.video.place import whole_file
 
     rate = Fraction(fps).limit_denominator(1001)
@@ -68,7 +68,7 @@ def decode(
     is. ``models``: names or paths, for films of models that are not shipped. Raises FlowCodecError.
     """
     from flowcodec.runtime.bundle import load_model
-    from flowcodec.video.decode import Film
+    from flowcodec.video.decoder import Film
 
     loaded = tuple(load_model(name) for name in models)
     with Film(source, threads=threads, models=loaded, partial=partial) as film:

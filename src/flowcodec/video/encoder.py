@@ -151,32 +151,33 @@ class FilmEncoder:
         if pixels.dtype != np.uint8 or pixels.shape != expected:
             raise InputError(f"frame {self.frames}: expected uint8 {expected}, found {pixels.dtype} {pixels.shape}")
         before = self._writer.size_bytes
-        motion = None
-        due = self._previous is None or self._intra_only or self._group_frames >= self.settings.gop
-        if self._previous is not None and self._group_frames < self.settings.gop and np.array_equal(pixels, self._previous):
+        previous = self._previous if self._group_frames < self.settings.gop else None
+        if previous is not None and not self.settings.intra and np.array_equal(pixels, previous):
             kind = FilmBox.REPEAT
-        else:
-            if not due:
-                motion = search.estimate(pixels, self._coder.picture(), 2.0 ** log2_step(self._index))
-            kind = FilmBox.INTRA if motion is None or motion.cut else FilmBox.INTER
-        if kind == FilmBox.REPEAT:
             self._writer.frame(kind, FrameHead(self._late(frame.time)).to_bytes())
         else:
-            self._index = self._control.choose(kind == FilmBox.INTRA)
-            if kind == FilmBox.INTRA:
-                self._begin_group(frame.time)
-                stream, block = self._coder.intra(pixels, self._index), 8
-            else:
-                assert motion is not None
-                stream, block = self._coder.inter(pixels, motion.vectors, motion.block, self._index), motion.block
-            late = self._late(frame.time) if kind == FilmBox.INTER else 0
-            self._writer.frame(kind, FrameHead(late, self._index - self._group_step, block).to_bytes() + stream)
+            kind = self._coded(frame, previous is not None and not self._intra_only)
         self._control.spent(self._writer.size_bytes - before, kind == FilmBox.INTRA)
         self._time, self._previous = frame.time, pixels
         self._first_time = frame.time if self._first_time is None else self._first_time
         self._group_frames += 1
         self.kinds[kind] += 1
         return kind
+
+    def _coded(self, frame: Frame, may_look_back: bool) -> FilmBox:
+        motion = None
+        if may_look_back:
+            motion = search.estimate(frame.pixels, self._coder.picture(), 2.0 ** log2_step(self._index), self._coder.vectors)
+        if motion is None or motion.cut:
+            self._index = self._control.choose(intra=True)
+            self._begin_group(frame.time)
+            self._writer.frame(FilmBox.INTRA, FrameHead().to_bytes() + self._coder.intra(frame.pixels, self._index))
+            return FilmBox.INTRA
+        self._index = self._control.choose(intra=False)
+        stream = self._coder.inter(frame.pixels, motion.vectors, motion.block, self._index)
+        head = FrameHead(self._late(frame.time), self._index - self._group_step, motion.block)
+        self._writer.frame(FilmBox.INTER, head.to_bytes() + stream)
+        return FilmBox.INTER
 
     def _begin_group(self, time: int) -> None:
         if self.frames:
