@@ -306,7 +306,8 @@ class Trainer:
             loss = rate_distortion_loss(result, indices, self.config.objective.beta, True, 0.0).item()
             rows.append((loss, result.bits.item() / pixels, psnr_db(result.image_sse, pixels).item()))
         loss, rate, psnr = np.mean(rows, axis=0)
-        return {"file_loss": float(loss), "bpp": float(rate), "psnr_db": float(psnr)}
+        whole = {"bpp": float(rate), "psnr_db": float(psnr), "loss": float(loss)}
+        return {"loss": float(loss), "file_loss": float(loss), "steps": {"pairs_file": whole}}
 
     # --- the run ----------------------------------------------------------------------------------------------------------
 
