@@ -81,6 +81,13 @@ class PairSampler:
         return np.ascontiguousarray(crops), np.clip(self.store.steps[chosen] + jitter, 0, STEP_COUNT - 1)
 
 
+def spread_pairs(store: PairStore, held_out: bool, count: int) -> tuple[list[np.ndarray], list[int]]:
+    """(pairs (S, S, 6), their step indices), spread evenly over the held-out or the training part."""
+    numbers = np.flatnonzero(store.held_out == held_out)
+    chosen = numbers[np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)]
+    return [store.pair(number) for number in chosen], [int(store.steps[number]) for number in chosen]
+
+
 def validation_pairs(store: PairStore, config: DataConfig) -> list[tuple[np.ndarray, int]]:
     """[(uint8 (6, S, S), step index)]: centres of held-out pairs, spread evenly over them."""
     held_out = np.flatnonzero(store.held_out)
