@@ -141,8 +141,8 @@ def main() -> None:
     trained = [n for n in range(len(photographs)) if n % HELD_OUT_EVERY]
     held = list(range(0, len(photographs), HELD_OUT_EVERY))[:4]
     for number in [*random.choice(trained, options.from_photographs - len(held), replace=False), *held]:
-        images = [np.asarray(Image.open(photographs[n]).convert("RGB")) for n in (number, random.choice(trained))]
-        items.append((*from_photograph(*images, random), number in held))
+        image, other = (np.asarray(Image.open(photographs[n]).convert("RGB")) for n in (number, random.choice(trained)))
+        items.append((*from_photograph(image, other, random), number in held))
     items = [items[n] for n in random.permutation(len(items))]
     steps = [draw_step(random) for _ in items]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -59,8 +59,8 @@ def export_model(
     """Writes the model file of a checkpoint. Reports a row for each layer's bound and for each step's loss; returns the card.
 
     ``reference``: the checkpoint in float to compare with, where ``source`` has been trained with integers in the loop.
-    ``images`` measure the loss, ``counted`` (training photographs of 2^n pixels a side) give the tables their shape. For a model of
-    P-frames both are pairs (H, W, 6), and ``indices`` their steps, of the first and of the second.
+    ``images`` measure the loss, ``counted`` (training photographs of 2^n pixels a side) give the tables their shape. For a
+    model of P-frames both are pairs (H, W, 6), and ``indices`` their steps, of the first and of the second.
     Raises MissingModel, ModelError.
     """
     model, header = checkpoint.load_model(source)
@@ -75,6 +75,8 @@ def export_model(
                 "of_limit": proof.bound / (1 << 24),
             }
         )
+    if model.config.prediction and not indices[0]:
+        images, counted = (), ()  # photographs say nothing of P-frames
     losses = []
     if images:
         float_model = checkpoint.load_model(reference)[0] if reference else model

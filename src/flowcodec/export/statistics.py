@@ -45,7 +45,8 @@ def count_latents(
 ) -> np.ndarray:
     """int64 (2, 128, BINS): |z - location| in bins of 1/64 step over uint8 images (H, W, 3), in the decoder's arithmetic.
 
-    Each image is seen at three of the steps, in turn; with ``indices`` at the step of its own. Sides should be powers of two, since places that do
+    Each image is seen at three of the steps, in turn; with ``indices`` at the step of its own. Sides should be
+    powers of two, since places that do
     not exist are counted too (27 an image then, at the coarsest level).
     """
     counting = _Counting(slope)
