@@ -398,8 +398,8 @@ def export(
         typer.Option(
             "--data",
             metavar="DIR...",
-            help="Folders of photographs: training ones give the tables their shape, held-out ones measure the rate lost. "
-            "Without them the density as learned and a bundled photograph.",
+            help="Folders of photographs (of pairs for P-frames): training ones give the tables their shape, held-out ones "
+            "measure the rate lost. Without them the density as learned and a bundled photograph.",
         ),
     ] = None,
     reference: Annotated[
@@ -411,14 +411,21 @@ def export(
         from flowcodec.export.run import export_model
         from flowcodec.training.config import DataConfig
         from flowcodec.training.data import held_out_crops, training_crops
+        from flowcodec.training.pairs import INDEX_FILE, PairStore, spread_pairs
 
     from flowcodec.demo import PHOTO
     from flowcodec.runtime.image import read_picture
 
     # Without other photographs the bundled one serves, which is held out from training too.
-    images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
-    counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
-    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted)
+    indices: tuple[list[int], list[int]] = ([], [])
+    if data and (data[0] / INDEX_FILE).exists():
+        store = PairStore(data)
+        (images, held_out), (counted, trained) = spread_pairs(store, True, 12), spread_pairs(store, False, 160)
+        indices = (held_out, trained)
+    else:
+        images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
+        counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
+    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted, indices)
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
 

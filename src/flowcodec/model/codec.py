@@ -73,24 +73,30 @@ class FlowCodecModel(nn.Module):
         position = (log2_step(step_index.float()) - 4) / 4
         return torch.exp2(offset + position[:, None] * slope)[:, :, None, None]
 
-    def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True) -> CodecResult:
+    def forward(
+        self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True, levels: int | None = None
+    ) -> CodecResult:
         """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow.
 
-        A model of P-frames is given (N, 6, H, W): the picture, then its prediction.
+        A model of P-frames is given (N, 6, H, W): the picture, then its prediction. With ``levels`` only so many of the finest
+        are coded, on top of the rounded ``ll`` of the coarsest of them: training need not pay for tiny levels in every step.
         """
         image, prediction = image[:, :PLANES], image[:, PLANES:] if self.config.prediction else None
         n, _, height, width = image.shape
         shapes = level_shapes(height, width)
         step = steps_of(step_index)
         with torch.set_grad_enabled(train_flow and torch.is_grad_enabled()):
-            latent, _ = self.flow(image, step_index)
-        predicted, pyramid = self.analyse_prediction(prediction, step_index)
-        ll = latent[0]
+            planes, _ = self.flow.color(image)
+            pyramid = [pair for pair, _ in self.flow.levels(planes, step_index)]
+        predicted, predicted_pyramid = self.analyse_prediction(prediction, step_index)
+        top = len(pyramid) if levels is None else min(levels, len(pyramid))
+        ll = pyramid[top - 1][0] if top else planes
         # The single coarsest sample costs a fixed handful of bits in a file and is not modelled.
         ll = straight_through(step * torch.round(ll / step), ll)
         bits, latent_sse = image.new_zeros(n), image.new_zeros(n)
         carried: Tensor | None = None
-        for level, detail in zip(range(len(shapes) - 1, 0, -1), latent[1:], strict=True):
+        for level in range(top, 0, -1):
+            detail = pyramid[level - 1][1]
             prior: LevelPrior = self.priors[level_group(level)]  # type: ignore[assignment]
             band_step = step * self.step_multipliers(step_index, level_group(level))
             target = pad_even(detail / band_step)
@@ -98,9 +104,9 @@ class FlowCodecModel(nn.Module):
             mask = pad_even(detail_mask(*shapes[level - 1], image.device))
             expected = None
             if predicted is not None:
-                low, low_detail = pyramid[level - 1]
-                sizes = pad_even((low - ll.detach()) / step), pad_even(low_detail / band_step.detach())
-                expected = LevelPrediction.of(*sizes, self.arithmetic)
+                low, expected_detail = predicted_pyramid[level - 1]
+                in_steps = pad_even((low - ll.detach()) / step), pad_even(expected_detail / band_step.detach())
+                expected = LevelPrediction.of(*in_steps, self.arithmetic)
             result = prior(inputs, target, mask, channel, self.density, expected)
             bits = bits + result.bits
             h, w = detail.shape[2:]
@@ -116,7 +122,7 @@ class FlowCodecModel(nn.Module):
 
     @torch.no_grad()
     def analyse_prediction(self, prediction: Tensor | None, step_index: Tensor) -> tuple[Tensor | None, list[Pair]]:
-        """RGB (N, 3, H, W) -> its planes, and (ll, detail) of each level, fine to coarse, pixel units; data, not trained through."""
+        """RGB (N, 3, H, W) -> its planes, and (ll, detail) of each level, fine to coarse, pixel units; data, not trained."""
         if prediction is None:
             return None, []
         planes, _ = self.flow.color(prediction)

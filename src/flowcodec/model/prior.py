@@ -177,7 +177,7 @@ class LevelPrior(nn.Module):
                 compared = torch.cat([*off, clip(predicted)], 1)
             location, scale, gate = network(trunks[stage.phase], torch.cat(seen, 1) if seen else None, compared)
             location, log2_scale = self.predictions(location, scale)
-            if gate is not None:
+            if gate is not None and predicted is not None:
                 location = location + self.arithmetic.round(gate * (predicted - location))
             z, keep = phase_of(detail[:, stage.bands], stage.phase), phase_of(mask[None, stage.bands], stage.phase)
             received, cost = channel(z, location, log2_scale, density, stage.kind)

@@ -159,7 +159,10 @@ def two_ranges(values: np.ndarray) -> np.ndarray:
     result = np.empty((2 * count, height, width), np.int16)
     for top, bottom in row_chunks(height, width):
         part = values[:, top:bottom]
-        result[:count, top:bottom], result[count:, top:bottom] = clip_activations(part), clip_activations(_shift(part, RANGE_BITS))
+        result[:count, top:bottom], result[count:, top:bottom] = (
+            clip_activations(part),
+            clip_activations(_shift(part, RANGE_BITS)),
+        )
     return result
 
 

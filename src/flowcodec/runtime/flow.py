@@ -24,7 +24,7 @@ BANDS = ("HL", "LH", "HH")
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
 _WIDE_LIMIT = (1 << 36) - 1
-_ANALYSIS_LOW, _ANALYSIS_HIGH = ((1 << 2 * LIFT_BITS) // gain for gain in (LOW_GAIN, HIGH_GAIN))
+_ANALYSIS_LOW, _ANALYSIS_HIGH = (((1 << 2 * LIFT_BITS) + gain // 2) // gain for gain in (LOW_GAIN, HIGH_GAIN))
 
 
 def level_count(height: int, width: int) -> int:
