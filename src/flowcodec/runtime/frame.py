@@ -52,16 +52,20 @@ def encode_frame(
     if channels != PLANES:
         raise InputError(f"frame: expected pixels of {PLANES} components, found {channels}")
     pyramid = _pyramid(model, runner, prediction, height, width, step_index)
-    latent = analyse(model, runner, pixels, step_index)
+    feedback = channel == CHANNELS[0]
+    lows: list[np.ndarray] = []
+    latent = analyse(model, runner, pixels, step_index, lows if feedback else None)
     exchange = LatentEncoder(
         model,
         make_channel(channel, model.channels, 0),
         latent,
         PLANES,
         step_index,
+        lows=lows,
         coder=coder or SymbolEncoder(model.tables),
     )
-    planes = Walk(model, runner, height, width, PLANES, step_index, pyramid).run(exchange)
+    walk = Walk(model, runner, height, width, PLANES, step_index, pyramid)
+    planes = walk.run(exchange, level_begun=exchange.begin_feedback if feedback else None)
     return EncodedFrame(exchange.boxes[0], _finish(model, runner, planes, step_index, pyramid), exchange.ideal_bits)
 
 
