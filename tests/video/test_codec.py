@@ -10,7 +10,7 @@ from coding import Coded, code, needs_inter
 
 import flowcodec.video
 from flowcodec.errors import FlowCodecError, FormatError, InputError, MissingModel, TruncatedFile
-from flowcodec.runtime.film import FilmBox, FilmHeader, FilmReader, FilmWriter
+from flowcodec.runtime.film import FRAMES, FilmBox, FilmHeader, FilmReader, FilmWriter
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.video import FrameDecoder
 from flowcodec.video.decoder import Film
@@ -116,10 +116,12 @@ def test_a_film_that_is_cut_plays_up_to_its_last_whole_frame(coded: Coded) -> No
 
 def test_damage_ends_a_partial_film_and_refuses_a_whole_one(coded: Coded) -> None:
     damaged = bytearray(coded.data)
-    damaged[Film(coded.data).groups[1].offset + 40] ^= 1
+    second = Film(coded.data).groups[1]
+    damaged[second.offset + 40] ^= 1
     with pytest.raises(FormatError):
         decoded(bytes(damaged), threads=1)
-    assert hashes(decoded(bytes(damaged), threads=1, partial=True)) == hashes(coded.pictures[:6])
+    played = decoded(bytes(damaged), threads=1, partial=True)
+    assert hashes(played) == hashes(coded.pictures[: second.first_frame])
 
 
 def hostile(boxes: list[tuple[FilmBox, bytes]], width: int = 71, height: int = 58, step: int = 500) -> bytes:
@@ -172,12 +174,12 @@ def test_mutated_streams_with_right_checksums(coded: Coded) -> None:
     """Any stream gives pictures or one line of an error."""
     rng = np.random.default_rng(3)
     reader = FilmReader(io.BytesIO(coded.data))
-    parts = list(reader.boxes())[:4]  # the group, an I-frame, two P-frames
+    parts = [part for part in reader.boxes() if part.kind in FRAMES][:3]
     for _ in range(12):
         stream = io.BytesIO()
         writer = FilmWriter(stream, reader.header)
         writer.group(0, 700)
-        for part in parts[1:]:
+        for part in parts:
             payload = bytearray(part.payload)
             if rng.random() < 0.6:
                 payload[rng.integers(len(payload))] ^= 1 << rng.integers(8)
@@ -186,6 +188,6 @@ def test_mutated_streams_with_right_checksums(coded: Coded) -> None:
             writer.frame(FilmBox(part.kind), bytes(payload))
         writer.finish()
         try:
-            assert len(decoded(stream.getvalue(), threads=1)) == len(parts) - 1
+            assert len(decoded(stream.getvalue(), threads=1)) == len(parts)
         except FlowCodecError as error:
             assert len(str(error).splitlines()) == 1
