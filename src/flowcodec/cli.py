@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from flowcodec.commands import bounds, evidence, radio
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
+from flowcodec.extras import refiner_of
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
@@ -128,6 +129,10 @@ def encode(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
     ] = False,
+    effort: Annotated[
+        int,
+        typer.Option(min=1, max=9, help="Above 3 the encoder searches for better symbols: slow, and needs flowcodec[train]."),
+    ] = 3,
     cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
 ) -> None:
@@ -156,6 +161,7 @@ def encode(
         roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
+        refiner=refiner_of(effort, model, threads),
     )
 
     def work(job: Job) -> str:

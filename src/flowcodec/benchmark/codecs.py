@@ -11,6 +11,7 @@ from flowcodec.benchmark.document import Codec
 from flowcodec.benchmark.modern import MODERN, is_available, require
 from flowcodec.benchmark.ours import FlowCodec
 from flowcodec.errors import InputError
+from flowcodec.extras import DEFAULT_EFFORT, MAX_EFFORT
 
 QUICK_RATES = 5
 QUICK_IMAGES = 3
@@ -21,11 +22,16 @@ def every_codec() -> dict[str, Codec]:
     return {codec.name: codec for codec in (*CLASSICAL, *MODERN, FlowCodec(), FlowCodec(channel="dither"))}
 
 
+def slow_codecs() -> dict[str, Codec]:
+    """Those that only a run that names them measures: FlowCodec at the efforts above the default."""
+    return {codec.name: codec for effort in range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1) for codec in [FlowCodec(effort=effort)]}
+
+
 def choose_codecs(names: Sequence[str] | None) -> list[Codec]:
     """The codecs of these names; without names, all whose package is installed. Raises InputError."""
-    known = every_codec()
     if not names:
-        return [codec for codec in known.values() if is_available(codec)]
+        return [codec for codec in every_codec().values() if is_available(codec)]
+    known = every_codec() | slow_codecs()
     for name in names:
         if name not in known:
             raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")

@@ -110,6 +110,8 @@ class Walk:
         self.model, self.runner = model, runner
         self.shapes = level_shapes(height, width)
         self.channels, self.step_index = channels, step_index
+        self.carried: np.ndarray | None = None
+        """Features (16, H, W) for the level at which the walk stands, none at the coarsest."""
 
     def run(self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0) -> np.ndarray:
         """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``.
@@ -119,7 +121,7 @@ class Walk:
         step = step_fixed(self.step_index)
         coarsest = np.clip(exchange.coarsest(step), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
-        self._carried: np.ndarray | None = None
+        self.carried = None
         for level in range(len(self.shapes) - 1, last_level, -1):
             detail = self._details(level, ll, exchange)
             exchange.level_done(level)
@@ -129,11 +131,11 @@ class Walk:
 
     def _take_carried(self) -> np.ndarray | None:
         """What the coarser level left, with no reference kept: it is large, and is padded to another array on odd sizes."""
-        carried, self._carried = self._carried, None
+        carried, self.carried = self.carried, None
         return carried
 
     def _details(self, level: int, ll: np.ndarray, exchange: Exchange) -> np.ndarray:
-        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``_carried``."""
+        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``carried``."""
         networks = LevelNetworks(self.model, self.runner, level, self.step_index)
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
@@ -150,7 +152,7 @@ class Walk:
             if stage is not stages[-1]:
                 seen[2 * stage.seen : 2 * (stage.seen + stage.outputs)] = two_ranges(values)
         if level > 1:
-            self._carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
+            self.carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
         return detail
 
     def _synthesise(self, level: int, ll: np.ndarray, detail: np.ndarray) -> np.ndarray:
