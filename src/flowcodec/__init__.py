@@ -38,7 +38,7 @@ def encode(
     ``effort``: 1 to 9; above 3 the encoder searches for better symbols with PyTorch (extra ``train``), with each twice as long.
     Raises FlowCodecError.
     """
-    from flowcodec.extras import refiner_of
+    from flowcodec.model.effort import refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 

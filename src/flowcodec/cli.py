@@ -14,7 +14,6 @@ from typer.core import TyperCommand, TyperGroup
 from flowcodec.commands import bounds, evidence, radio
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
-from flowcodec.extras import refiner_of
 from flowcodec.text import facts_of, lines, number, one_line
 
 if TYPE_CHECKING:
@@ -141,6 +140,7 @@ def encode(
         hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error"
         raise typer.BadParameter("give only one of these", param_hint=hint)
     from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
+    from flowcodec.model.effort import refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
 

@@ -11,7 +11,7 @@ from flowcodec.benchmark.document import Codec
 from flowcodec.benchmark.modern import MODERN, is_available, require
 from flowcodec.benchmark.ours import FlowCodec
 from flowcodec.errors import InputError
-from flowcodec.extras import DEFAULT_EFFORT, MAX_EFFORT
+from flowcodec.model.effort import DEFAULT_EFFORT, MAX_EFFORT
 
 QUICK_RATES = 5
 QUICK_IMAGES = 3

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import flowcodec
-from flowcodec.extras import DEFAULT_EFFORT
+from flowcodec.model.effort import DEFAULT_EFFORT
 
 STEPS = tuple(2.0 ** (half_octaves / 2) for half_octaves in range(4, 16))
 """Steps of 4 to 181 grey levels, two an octave."""

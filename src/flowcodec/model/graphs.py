@@ -28,7 +28,7 @@ class _Clip(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         return gradient * ctx.saved_tensors[0], None, None
 
 
@@ -47,7 +47,7 @@ class _Layer(torch.autograd.Function):
         return clipped
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         adjoint = ctx.saved_tensors[0]
         if ctx.clipped:
             gradient = gradient * ctx.saved_tensors[1]
