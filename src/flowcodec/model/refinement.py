@@ -35,11 +35,12 @@ from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import Walk
 
-FINE_LEVELS = 5
-"""Levels that are refined; coarser ones are a thousandth of the coefficients and stay as they are."""
+FINE_LEVELS = 4
+"""Levels that are refined; the coarser ones, less than half a per cent of the coefficients, stay as they are."""
 _SITE = 1 << FINE_LEVELS
-_TILE, _MARGIN = 20, 2
-"""Sites of the coarsest refined level a side of a tile, and around it. A picture or tile has at most 0.6 megapixels."""
+_TILE, _MARGIN = 40, 4
+"""Sites of the coarsest refined level a side of a tile, and around it: what the filters of that level reach. So what is refined at
+once has at most 0.6 megapixels."""
 
 
 class Refiner:
