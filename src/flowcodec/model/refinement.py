@@ -39,8 +39,8 @@ FINE_LEVELS = 4
 """Levels that are refined; the coarser ones, less than half a per cent of the coefficients, stay as they are."""
 _SITE = 1 << FINE_LEVELS
 _TILE, _MARGIN = 40, 4
-"""Sites of the coarsest refined level a side of a tile, and around it: what the filters of that level reach. So what is refined at
-once has at most 0.6 megapixels."""
+"""Sites of the coarsest refined level a side of a tile, and around it: what the filters of that level reach. So what is refined
+at once has at most 0.6 megapixels."""
 
 
 class Refiner:
