@@ -135,6 +135,10 @@ def encode(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
     ] = False,
+    effort: Annotated[
+        int,
+        typer.Option(min=1, max=9, help="Above 3 the encoder searches for better symbols: slow, and needs flowcodec[train]."),
+    ] = 3,
     cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
     bitrate: Annotated[
@@ -153,6 +157,7 @@ def encode(
         hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error / --bitrate"
         raise typer.BadParameter("give only one of these", param_hint=hint)
     from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
+    from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
     from flowcodec.video.sniff import is_film
@@ -173,6 +178,8 @@ def encode(
         roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
+        refiner=refiner_of(effort, model, threads),
+        feedback=effort >= DEFAULT_EFFORT,
     )
 
     part = video.Part.parse(frames, start)
