@@ -17,7 +17,7 @@ from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.container import Box, BoxKind
 from flowcodec.runtime.lossless import batches, encode_lossless
 from flowcodec.runtime.pixel_model import MASS_BITS, REACH, Mixture, pixel_model
-from flowcodec.runtime.wavefront import OWN_TAPS, REFERENCE_TAPS, Sheared, front_count, front_rows
+from flowcodec.runtime.wavefront import OWN_TAPS, REFERENCE_TAPS, VALUE_MAX, Sheared, front_count, front_rows
 
 RNG = np.random.default_rng(11)
 
@@ -60,7 +60,7 @@ def png_size(pixels: np.ndarray) -> int:
 def coded_pixels(pixels: np.ndarray, max_error: int = 0) -> np.ndarray:
     """Through the pixel model, whatever else would be smaller."""
     payload, _ = lossless._encode_pixels(pixels, max_error)
-    return lossless._decode_pixels(payload + bytes(0), *pixels.shape, max_error)
+    return lossless._decode_pixels(payload, *pixels.shape, max_error, 8 * pixels.itemsize)
 
 
 @pytest.fixture(autouse=True)
@@ -176,24 +176,26 @@ def test_sheared_planes() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.tuples(st.integers(-(1 << 14), 1 << 15), st.integers(-(1 << 14), 1 << 15)),
-    st.tuples(st.integers(0, 160), st.integers(0, 160)),
-    st.integers(5, 251),
+    st.lists(st.integers(-VALUE_MAX, 2 * VALUE_MAX), min_size=3, max_size=3),
+    st.lists(st.integers(0, 160), min_size=3, max_size=3),
+    st.lists(st.integers(5, 251), min_size=2, max_size=2),
     st.integers(0, 127),
+    st.sampled_from([1, 256]),
 )
 def test_frequencies_are_positive_and_sum_to_the_whole(
-    locations: tuple[int, int], scales: tuple[int, int], share: int, error: int
+    locations: list[int], scales: list[int], shares: list[int], error: int, unit: int
 ) -> None:
     mixture = Mixture(
         np.array(locations, np.int32)[:, None],
         np.array(scales, np.uint8)[:, None],
-        np.array([share], np.int16),
-        2 * error + 1,
+        np.array(shares, np.int16)[:, None],
+        unit,
+        unit * (2 * error + 1),
         pixel_model(),
     )
     frequencies = mixture.frequencies()
     assert frequencies.shape == (1, 2 * REACH + 1) and frequencies.min() >= 1 and frequencies.sum() == 1 << MASS_BITS
-    assert 0 <= mixture.centres[0] <= 255
+    assert 0 <= mixture.centres[0] <= VALUE_MAX + 1 - unit and mixture.centres[0] % unit == 0
 
 
 def test_networks_are_exact_in_float32() -> None:
