@@ -190,7 +190,7 @@ def read_batch(stream: bytes, tiles: int, height: int, width: int, planes: int, 
         for tile in range(tiles):
             done[tile].append(current[tile])
     require(not (coder.state or coder.words), "a coder is not empty")
-    return np.array([[done[tile][plane].arrays[0] for tile in range(tiles)] for plane in range(planes)])
+    return np.array([[done[tile][plane].arrays[0] // unit for tile in range(tiles)] for plane in range(planes)])
 
 
 def cuts(length: int, limit: int) -> list[tuple[int, int]]:

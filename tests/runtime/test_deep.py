@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from flowcodec.runtime.png16 import read_png16, write_png16
 RNG = np.random.default_rng(16)
 
 
-def sensor(height: int = 40, width: int = 56, channels: int = 3) -> np.ndarray:
+def sensor(height: int = 24, width: int = 32, channels: int = 3) -> np.ndarray:
     """A smooth scene with the noise of a sensor, some 60 of 65536 levels."""
     y, x = np.mgrid[:height, :width] / 20
     scene = np.stack([30000 + 14000 * np.sin(x + y * (1 + c / 3)) * np.cos(y - c) for c in range(channels)], -1)
@@ -28,14 +29,14 @@ def sensor(height: int = 40, width: int = 56, channels: int = 3) -> np.ndarray:
 PICTURES = {
     "sensor": sensor(),
     "grey": sensor(channels=1)[..., 0],
-    "noise": RNG.integers(0, 65536, (30, 40, 3)).astype(np.uint16),
+    "noise": RNG.integers(0, 65536, (16, 20, 3)).astype(np.uint16),
     "flat": np.full((30, 40, 3), 40000, np.uint16),
     "white": np.full((30, 40), 65535, np.uint16),
-    "ramp": np.broadcast_to((np.arange(400) * 160).astype(np.uint16), (30, 400)),
-    "text": np.kron(RNG.integers(0, 2, (20, 30)), np.ones((3, 3))).astype(np.uint16) * 65535,
+    "ramp": np.broadcast_to((np.arange(100) * 640).astype(np.uint16), (10, 100)),
+    "text": np.kron(RNG.integers(0, 2, (8, 10)), np.ones((3, 3))).astype(np.uint16) * 65535,
     "8 bits": (sensor() >> 8) * 257,
     "alpha": np.dstack([sensor(), sensor(channels=1)]),
-    "flat alpha": np.dstack([sensor(), np.full((40, 56), 65535, np.uint16)]),
+    "flat alpha": np.dstack([sensor(), np.full((24, 32), 65535, np.uint16)]),
     "pixel": np.array([[[1, 65535, 256]]], np.uint16),
 }
 
@@ -58,17 +59,13 @@ def test_sensor_noise_is_coded_by_the_model() -> None:
     assert 8 * len(data) / PICTURES["sensor"].size < 9.5
 
 
-@pytest.mark.parametrize("bound", [1, 50, 3000, 32767])
-@pytest.mark.parametrize("name", ["sensor", "grey", "noise", "text"])
-def test_bound_holds(bound: int, name: str) -> None:
+@pytest.mark.parametrize(("name", "bound"), [("sensor", 1), ("sensor", 3000), ("grey", 32767), ("noise", 50), ("text", 20)])
+def test_bound_holds(name: str, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lossless, "EXPANSION", 1 << 20)
     pixels = PICTURES[name]
     deep = pixels if pixels.ndim == 3 else pixels[..., None]
     payload, _ = lossless._encode_pixels(deep, bound)
-    lossless_limit, lossless.EXPANSION = lossless.EXPANSION, 1 << 20
-    try:
-        coded = lossless._decode_pixels(payload, *deep.shape, bound, 16)
-    finally:
-        lossless.EXPANSION = lossless_limit
+    coded = lossless._decode_pixels(payload, *deep.shape, bound, 16)
     assert np.abs(coded.astype(int) - deep).max() <= bound
     decoded = flowcodec.decode(flowcodec.encode(pixels, max_error=bound))
     assert np.abs(decoded.astype(int) - pixels).max() <= bound
@@ -150,7 +147,7 @@ def test_orientation(orientation: int) -> None:
 def test_transparent_colour_is_refused() -> None:
     data = write_png16(PICTURES["sensor"])
     key = b"tRNS" + bytes(6)
-    chunk = struct.pack(">I", 6) + key + struct.pack(">I", __import__("zlib").crc32(key))
+    chunk = struct.pack(">I", 6) + key + struct.pack(">I", zlib.crc32(key))
     with pytest.raises(InputError, match="8 bits"):
         read_picture(io.BytesIO(data[:33] + chunk + data[33:]))
 
@@ -159,7 +156,7 @@ def test_damaged_stored_images_are_refused() -> None:
     flat = PICTURES["flat"]
     payload = lossless._encode_stored(flat)
     assert np.array_equal(lossless._decode_stored(payload, 30, 40, 3, 16), flat)
-    for broken in (payload[:-20], payload[:1] + payload[40:], b"\2" + payload[1:]):
+    for broken in (payload[:-40], payload[:1] + payload[40:], b"\2" + payload[1:]):
         with pytest.raises(FormatError):
             lossless._decode_stored(broken, 30, 40, 3, 16)
     with pytest.raises(FormatError):
