@@ -30,7 +30,7 @@ def encode(
     max_error: int | None = None,
     effort: int = 3,
 ) -> bytes:
-    """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+    """A FlowCodec file of a PIL image or an array (H, W), (H, W, 3) or (H, W, 4): uint8, or in the lossless modes uint16.
 
     Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
     or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong. ``roi``: a mask,
@@ -63,7 +63,7 @@ def encode(
 
 
 def decode(data: bytes, *, threads: int | None = None, model: str | None = None, levels: int = 0, partial: bool = False) -> Any:
-    """The uint8 array (H, W), (H, W, 3) or (H, W, 4) of a file, the same on every machine. Raises FlowCodecError.
+    """The uint8 (or uint16) array (H, W), (H, W, 3) or (H, W, 4) of a file, the same on every machine. Raises FlowCodecError.
 
     ``model``: name or path of the model, for files of models that are not shipped. ``levels``: leave out so many of the finest
     levels, for 1/2^levels of the size from the front of the file alone, without alpha. ``partial``: take a file that ends too

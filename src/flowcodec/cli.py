@@ -119,7 +119,7 @@ def encode(
     psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Every pixel exactly.")] = False,
     max_error: Annotated[
-        int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
+        int | None, typer.Option("--max-error", metavar="N", min=0, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
         Literal["round", "dither", "gaussian"],

@@ -96,8 +96,8 @@ class EncodeSettings:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads: expected at least 1, found {self.threads}")
-        if self.max_error is not None and not 0 <= self.max_error <= MAX_ERROR:
-            raise InputError(f"max_error: expected 0 to {MAX_ERROR}, found {self.max_error}")
+        if self.max_error is not None and not 0 <= self.max_error <= MAX_ERROR[16]:
+            raise InputError(f"max_error: expected 0 to {MAX_ERROR[16]}, found {self.max_error}")
         if self.lossless and self.max_error:
             raise InputError(f"max_error: expected 0 in lossless mode, found {self.max_error}")
         targets = [name for name in ("step", "size", "bpp", "psnr", "max_error") if getattr(self, name) is not None]
@@ -175,6 +175,8 @@ def analyse(
 
 def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    if picture.depth == 16 and not settings.exact:
+        raise InputError("pixels: 16 bits a channel need lossless or max_error; convert them to 8 bits for a lossy file")
     if settings.roi is not None:
         check_mask(settings.roi, picture.height, picture.width)
     if settings.exact:
@@ -244,8 +246,10 @@ def _encode_at(
 
 def _encode_exact(picture: Picture, max_error: int) -> Encoded:
     height, width, channels = picture.pixels.shape
+    if max_error > MAX_ERROR[picture.depth]:
+        raise InputError(f"max_error: expected 0 to {MAX_ERROR[picture.depth]} with {picture.depth} bits, found {max_error}")
     box, ideal_bits = encode_lossless(picture.pixels, max_error)
-    header = Header(width, height, channels, max_error, CHANNELS[0], 0, model_id_of(box), lossless=True)
+    header = Header(width, height, channels, max_error, CHANNELS[0], 0, model_id_of(box), lossless=True, depth=picture.depth)
     boxes = sorted([box, *_companions(picture)], key=lambda each: each.kind)
     return Encoded(container.write(header, boxes), ideal_bits)
 
@@ -308,7 +312,7 @@ def _verify(data: bytes, picture: Picture, settings: EncodeSettings) -> None:
     first = decode_picture(data, settings.threads, model=model)
     second = decode_picture(data, 1, model=model, optimise=False)
     if settings.exact:
-        error = np.abs(first.pixels.astype(np.int16) - picture.pixels).max()
+        error = np.abs(first.pixels.astype(np.int32) - picture.pixels).max()
         if error > (settings.max_error or 0):
             raise FlowCodecError(f"verification failed: an error of {error}; nothing was written, please report this")
     if first.alpha is None or picture.alpha is None:
