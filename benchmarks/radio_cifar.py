@@ -2,8 +2,8 @@
 
     python benchmarks/radio_cifar.py --cifar CIFAR10 [--images 400]
 
-About 2 minutes of one core, after benchmarks/radio_deep_jscc.py. k/n = 1/6: 512 complex uses a picture, both sides in bare frames (no
-preamble, header or pilots); profile and scale of the analog mode are counted. Neither side was trained on CIFAR-10.
+About 2 minutes of one core, after benchmarks/radio_deep_jscc.py. k/n = 1/6: 512 complex uses a picture, both sides in bare frames
+(no preamble, header or pilots); profile and scale of the analog mode are counted. Neither side was trained on CIFAR-10.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
     with over(images, "CIFAR-10") as (counted, _):
         for number, image in enumerate(counted):
             pixels = image.pixels()
-            sent = analog.transmit(pixels, uses_of(*pixels.shape[:2], CBR), DESIGN_DB, bare=True)
+            sent = analog.transmit(pixels, uses_of(32, 32, CBR), DESIGN_DB, bare=True)
             powers.append(float(np.mean(np.abs(sent.symbols) ** 2)))
             for csnr_db in CSNR_DB:
                 for receiver in RECEIVERS:
@@ -73,8 +73,10 @@ def main() -> None:
         "mean_power": fmean(powers),
         "deep_jscc": facts,
         "systems": {
-            name: {f"{csnr_db:g}": {"psnr_db": fmean(found), "standard_error_db": stdev(found) / math.sqrt(len(found))}
-                   for csnr_db, found in at.items()}
+            name: {
+                f"{csnr_db:g}": {"psnr_db": fmean(found), "standard_error_db": stdev(found) / math.sqrt(len(found))}
+                for csnr_db, found in at.items()
+            }
             for name, at in values.items()
         },
         "difference_at_10_db": {

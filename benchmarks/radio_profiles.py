@@ -33,9 +33,12 @@ def main() -> None:
         ("photograph", 16, 64, material.crops(some, 256, 1, rng)),
         ("thumbnail", 32, 1 << analog.BARE_PROFILE_BITS, material.thumbnails(some, THUMBNAILS // PHOTOGRAPHS, rng)),
     ):
-        with over(pixels, f"latents, {name}") as (counted, say):
+        with over(list(pixels), f"latents, {name}") as (counted, say):
             latents = [
-                [np.asarray(part, np.float64) for part in analyse(model, runner, np.ascontiguousarray(x.transpose(1, 2, 0)), index)]
+                [
+                    np.asarray(part, np.float64)
+                    for part in analyse(model, runner, np.ascontiguousarray(x.transpose(1, 2, 0)), index)
+                ]
                 for x in counted
             ]
             found = profiles.train(latents, block, count)

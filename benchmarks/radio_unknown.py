@@ -40,7 +40,7 @@ SHAPED_LINK, SHAPED_DB = "amplifier", 14.0
 
 
 def pairs(link: DistortedLink, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(sent, received, CSNR): points of the constellation, half of them moved a little so that the flow knows what lies between."""
+    """(sent, received, CSNR): points of the constellation, half of them moved a little, for what lies between."""
     sent = points(MODE.bits)[rng.integers(0, 1 << MODE.bits, count)]
     moved = JITTER * (rng.standard_normal(count) + 1j * rng.standard_normal(count))
     sent = np.where(rng.random(count) < 0.5, sent + moved, sent)

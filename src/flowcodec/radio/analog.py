@@ -8,12 +8,12 @@
 - The header carries size, design CSNR, the scale that makes the power exact, and the mean colour, which stands for the coarsest
   sample and is the picture where the map is lost.
 
-A *bare* frame, for pictures of a single block such as CIFAR's, has neither preamble, header nor pilots, as is usual where Deep JSCC
-is measured: profile and scale are two short words, all else is analog.
+A *bare* frame, for pictures of a single block such as CIFAR's, has neither preamble, header nor pilots, as is usual where Deep
+JSCC is measured: profile and scale are two short words, all else is analog.
 
 Receivers, all told the CSNR: ``linear`` estimates each coefficient alone by linear MMSE; ``prior`` takes the flow prior's
-conditional mean, coarse to fine, given what is decoded so far and the noisy coefficient; ``learned`` gives the picture of the linear
-one to a network trained over random CSNRs (``radio.denoiser``).
+conditional mean, coarse to fine, given what is decoded so far and the noisy coefficient; ``learned`` gives the picture of the
+linear one to a network trained over random CSNRs (``radio.denoiser``).
 """
 
 import math
@@ -121,9 +121,7 @@ def transmit(image: np.ndarray, uses: int, design_db: float, bare: bool = False)
     return transmit_latent(latent, blocks, uses, about, chosen_profiles, data)
 
 
-def transmit_latent(
-    latent: Latent, blocks: np.ndarray, uses: int, about: About, chosen: Profiles, data: bytes
-) -> Broadcast:
+def transmit_latent(latent: Latent, blocks: np.ndarray, uses: int, about: About, chosen: Profiles, data: bytes) -> Broadcast:
     """``latent``: its coarsest sample less its centre; ``blocks`` the map, ``data`` the same as bytes."""
     allocation = _allocation(chosen, blocks, about, _analog_uses(uses, len(data), about.bare))
     numbers, scale = linear.send(_flat(latent), allocation)
@@ -278,10 +276,7 @@ def bare_words() -> int:
 
 
 def _analog_uses(uses: int, map_bytes: int, bare: bool) -> int:
-    if bare:
-        left = uses - bare_words()
-    else:
-        left = data_uses(uses) - map_segment(map_bytes).uses
+    left = uses - bare_words() if bare else data_uses(uses) - map_segment(map_bytes).uses
     if left <= 0:
         raise InputError(f"expected more channel uses, found {uses}, which the map fills")
     return left

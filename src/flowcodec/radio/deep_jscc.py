@@ -41,9 +41,7 @@ class DeepJscc(nn.Module):
         widths = (filters, 32, 32, 32, 16, 3)
         decoder: list[nn.Module] = []
         for layer, stride in enumerate(reversed(strides)):
-            decoder.append(
-                nn.ConvTranspose2d(widths[layer], widths[layer + 1], 5, stride, padding=2, output_padding=stride - 1)
-            )
+            decoder.append(nn.ConvTranspose2d(widths[layer], widths[layer + 1], 5, stride, padding=2, output_padding=stride - 1))
             decoder.append(nn.PReLU(widths[layer + 1]) if layer < len(strides) - 1 else nn.Sigmoid())
         self.decoder = nn.Sequential(*decoder)
 

@@ -1,7 +1,7 @@
 """The learned receiver of the analog mode: a network that knows how noisy every coefficient was.
 
-Input: the planes of the linear estimates, and maps of the expected error of the latent, by level and kind. Output: a correction of
-the planes. One network for all CSNRs; in training the CSNR, the design and the number of coefficients that find room are random.
+Input: the planes of the linear estimates, and maps of the expected error of the latent, by level and kind. Output: a
+correction of the planes. One network for all CSNRs; in training the CSNR, the design and the number of coefficients that find room are random.
 """
 
 import math
@@ -44,8 +44,9 @@ class Denoiser(nn.Module):
             for _ in range(blocks)
         )
         self.leave = nn.Conv2d(width, 12, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        with torch.no_grad():
+            for parameter in self.leave.parameters():
+                parameter.zero_()
 
     def forward(self, planes: Tensor, maps: Tensor) -> Tensor:
         x = F.relu(self.enter(torch.cat([F.pixel_unshuffle(planes / _PLANE_SCALE, 2), maps], 1)))
@@ -107,7 +108,12 @@ class DenoiserConfig:
 
 
 def train(
-    pixels: np.ndarray, model: FlowCodecModel, chosen: Profiles, config: DenoiserConfig, step: float, report: Callable[[int, float], None]
+    pixels: np.ndarray,
+    model: FlowCodecModel,
+    chosen: Profiles,
+    config: DenoiserConfig,
+    step: float,
+    report: Callable[[int, float], None],
 ) -> Denoiser:
     """``pixels``: uint8 (n, 3, S, S) with S >= crop; ``model`` gives the flow; ``step`` its Delta. Adam on the squared error."""
     torch.manual_seed(config.seed)
@@ -164,7 +170,7 @@ def _estimate(latent: Latent, chosen: Profiles, config: DenoiserConfig, rng: np.
     blocks = chosen.choose(latent, design, math.exp(rng.uniform(math.log(1 / 25), math.log(1 / 8))))
     levels = chosen.variance_levels(blocks, config.crop, config.crop)
     flat = np.concatenate([part.reshape(-1) for part in levels])
-    dimensions = int(len(flat) * math.exp(rng.uniform(*(math.log(value) for value in config.room))))
+    dimensions = int(len(flat) * math.exp(rng.uniform(math.log(config.room[0]), math.log(config.room[1]))))
     allocation = linear.allocate(flat, dimensions, design)
     variances = np.where(flat <= profiles.NEVER, 1e-12, np.exp2(np.maximum(flat, -100) / linear.LEVELS_PER_OCTAVE))
     values = np.concatenate([part.reshape(-1) for part in latent])

@@ -48,7 +48,7 @@ class DistortedLink:
         """A(s), with a small-signal gain of 1: Saleh's amplitude and phase curves."""
         if self.back_off_db is None:
             return symbols
-        amplitude_gain, amplitude_bend, phase_gain, phase_bend = _SALEH
+        _, amplitude_bend, phase_gain, phase_bend = _SALEH
         # Saturation is at r = 1 / sqrt(beta) of the amplitude curve.
         drive = 10 ** (-self.back_off_db / 20) / math.sqrt(amplitude_bend)
         squares = (drive * np.abs(symbols)) ** 2

@@ -123,7 +123,8 @@ def _mixture(parameters: Tensor, centre: Tensor, told: Tensor) -> _Mixture:
     """Means about ``centre`` plus a shift in signal units, spread in units of the noise's deviation, which scales the rest."""
     logits, means, log_deviations, shift = parameters.double().split([COMPONENTS, COMPONENTS, COMPONENTS, 1], -1)
     deviation = _deviation(told)[..., None]
-    return _Mixture(torch.log_softmax(logits, -1), centre[..., None] + shift + deviation * means, log_deviations + deviation.log())
+    means = centre[..., None] + shift + deviation * means
+    return _Mixture(torch.log_softmax(logits, -1), means, log_deviations + deviation.log())
 
 
 def _features(s: Tensor, size: Tensor, told: Tensor) -> Tensor:

@@ -206,7 +206,8 @@ def train(latents: list[Latent], block: int, count: int, iterations: int = 25, n
     coarsest = np.array([z[0].reshape(3) for z in latents], np.float64)
     centre = np.mean(coarsest / roots[:, None], 0)
     spread = np.mean((coarsest - centre * roots[:, None]) ** 2, 0)
-    plain = Profiles(block, levels, _classes(coarse), _classes(spread), centre, np.full((2, count, count), (1 << _TABLE_BITS) // count))
+    flat_tables = np.full((2, count, count), (1 << _TABLE_BITS) // count)
+    plain = Profiles(block, levels, _classes(coarse), _classes(spread), centre, flat_tables)
     return _with_tables(plain, latents, noise)
 
 

@@ -30,8 +30,8 @@ class Experiment:
     """Raises InputError."""
 
     mode: str = "hybrid"
-    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: the hybrid system beside our digital ones. ``analog``: the
-    analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
+    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: the hybrid system beside our digital ones.
+    ``analog``: the analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0

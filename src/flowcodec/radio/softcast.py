@@ -1,8 +1,8 @@
 """Linear coding of DCT coefficients, a baseline: whole-picture DCT, chunks of known variance, Lee-Petersen, linear MMSE.
 
 The chunks are C x C rectangles of the spectrum of each plane (Y, C1, C2); their variances are told digitally in half octaves,
-deflated, in the same robust mode as the analog mode's map. SoftCast has C = 8; here each picture takes the C that promises the least
-distortion with its side information counted, which makes the baseline stronger.
+deflated, in the same robust mode as the analog mode's map. SoftCast has C = 8; here each picture takes the C that promises the
+least distortion with its side information counted, which makes the baseline stronger.
 Reference: Jakubczak & Katabi, A cross-layer design for scalable mobile video, 2011, sec. 4.
 """
 
@@ -74,9 +74,7 @@ class DctSystem:
             "peak_to_average_db": 10 * math.log10(float(np.max(np.abs(self.symbols) ** 2))),
         }
 
-    def _plan(
-        self, spectrum: np.ndarray, count: int, uses: int
-    ) -> tuple[bytes, Segment, linear.Allocation, float] | None:
+    def _plan(self, spectrum: np.ndarray, count: int, uses: int) -> tuple[bytes, Segment, linear.Allocation, float] | None:
         """(side information, its segment, allocation, expected squared error) with ``count`` chunks a side; None: no room."""
         chunks = self._chunks(count).reshape(-1)
         sizes = np.bincount(chunks, minlength=3 * count**2)
@@ -94,7 +92,7 @@ class DctSystem:
         levels = linear.LEVELS_PER_OCTAVE // _STEPS_PER_OCTAVE * classes.astype(np.int64)[chunks]
         allocation = linear.allocate(levels, 2 * analog, noise)
         kept = allocation.variances * noise / (allocation.gains**2 * allocation.variances + noise)
-        expected = float(np.sum(spectrum**2) - allocation.variances.sum() + kept.sum())
+        expected = float(np.sum(spectrum**2) - np.sum(spectrum.reshape(-1)[allocation.chosen] ** 2) + kept.sum())
         return metadata, plan, allocation, expected
 
     def _chunks(self, count: int) -> np.ndarray:
