@@ -140,7 +140,8 @@ def _plan(experiment: Experiment, rivals: Sequence[Rival]) -> dict[str, Callable
             return f"{at_db}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
 
         plan["analog"] = lambda _: analog(design)
-        plan["analog, matched"] = analog
+        if set(experiment.csnr_db) != {design}:
+            plan["analog, matched"] = analog
         plan["linear DCT"] = lambda _: ("dct", lambda source, uses: DctSystem(source, uses, design))
         return plan
     if experiment.mode == "hybrid":
