@@ -1,7 +1,7 @@
 """The learned receiver of the analog mode: a network that knows how noisy every coefficient was.
 
 Input: the planes of the linear estimates, and maps of the expected error of the latent, by level and kind. Output: a correction
-of the planes. One network for all CSNRs; in training the CSNR, the design and the number of coefficients that find room are random.
+of the planes. One network for all CSNRs; in training CSNR, design and the number of coefficients that find room are random.
 """
 
 import math
