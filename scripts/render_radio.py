@@ -133,7 +133,9 @@ def cifar_table(document: Mapping[str, Any]) -> str:
         "",
         f"At 10 dB the analog mode is {gain['mean_db']:.2f} ± {gain['standard_error_db']:.2f} dB better, on "
         f"{100 * gain['share_of_pictures_better']:.0f} % of the pictures. Deep JSCC was trained for {facts['steps']} steps of "
-        f"{facts['batch']} thumbnails, {facts['training_core_seconds']} seconds of one core.",
+        f"{facts['batch']} thumbnails, {facts['training_core_seconds']} seconds of one core; "
+        f"its PSNR on held-out thumbnails is {facts['held_out_psnr_db']:.2f} dB. Mean power of the analog mode: "
+        f"{10 * np.log10(document['mean_power']):.2f} dB.",
     ]
     return "\n".join(rows)
 
