@@ -128,7 +128,7 @@ def measure_channel(options: argparse.Namespace) -> list[dict[str, Any]]:
         z, scales = rng.normal(0, 64 * 2.0 ** (scale / 8 - 2.75), n), np.full(n, scale, np.uint8)
         channel = simulation.GaussianSimulation(seed=scale)
         numbers, tables = channel.quantise(z, 0, scales, (0, 1)), channel.table_ids(0, scales, (0, 1))
-        encoder = SymbolEncoder(channel.symbol_tables)
+        encoder = SymbolEncoder(simulation.index_tables())
         encoder.push(numbers, tables)
         kl = float(simulation.divergence_bits(z, scale).sum() / len(numbers))
         errors = (channel.received(numbers, scales, (0, 1)) - z) / 64 * math.sqrt(12)

@@ -188,8 +188,7 @@ class GaussianSimulation:
         self.seed = seed
         self.inexact = 0
 
-    @property
-    def symbol_tables(self) -> Tables:
+    def symbol_tables(self, model_tables: Tables) -> Tables:
         return index_tables()
 
     def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
