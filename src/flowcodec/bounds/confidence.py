@@ -129,9 +129,7 @@ def upper_bound(
     Raises InputError for fewer than two values, values outside the range and methods that are no bounds.
     """
     if method not in METHODS:
-        raise InputError(
-            f"method: expected one of {', '.join(METHODS)}, found {method!r}; normal or t intervals certify nothing"
-        )
+        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {method!r}; normal or t intervals certify nothing")
     bound = min(METHODS[method](_scaled(values, limits, delta, population, mirrored), delta, population), 1.0)
     reach = (limits.high - limits.low) * bound
     return limits.high - reach if mirrored else limits.low + reach

@@ -61,7 +61,7 @@ def cross_entropy_bits(model: FlowCodecModel, pictures: np.ndarray, step_index: 
 
 
 def shannon_estimate(cross_entropy: float, noise_variance: float, distortion: float) -> float:
-    """Bits a sample at squared error ``distortion``: h - (1/2) log2(2 pi e (D + s)) with the cross-entropy of X + N for h, at least 0.
+    """h - (1/2) log2(2 pi e (D + s)), at least 0, bits a sample at squared error D, with the cross-entropy of X + N for h.
 
     An estimate of Shannon's lower bound: too high by as much as the cross-entropy exceeds h(X + N).
     """

@@ -1,9 +1,9 @@
 """Between f#P, the data pushed through the flow, and q(z) = E_x q(z|x), their noisy version: per noise level and pyramid level.
 
-8-bit pictures have no density, and any noise at all makes two laws singular to each other. So the data are known to +-1/2 grey
-level, as they are, by Gaussian noise of variance tau^2 = 1/12 in the latent, which the flow's orthonormal lifting makes one of the
-pixels: P_tau = f#P * N(0, tau^2), q = P_tau * N(0, sigma^2), sigma a band's noise at the step. By data processing no f-divergence
-of the two exceeds that of N(0, tau^2) and N(0, tau^2 + sigma^2), which vanishes as sigma -> 0: a sandwich with the certified bound.
+8-bit pictures have no density, and any noise at all makes the two laws singular to each other. So the data get Gaussian noise of
+variance tau^2 = 1/12 in the latent, as much as lies within a grey level: P_tau = f#P * N(0, tau^2), q = P_tau * N(0, sigma^2),
+sigma a band's noise at the step. By data processing no f-divergence of the two exceeds that of N(0, tau^2) and
+N(0, tau^2 + sigma^2), which vanishes as sigma -> 0: a sandwich together with the certified bound.
 """
 
 import math
@@ -37,7 +37,9 @@ def noise_variances(model: FlowCodecModel, step_index: int, level: int) -> np.nd
 
 
 @torch.no_grad()
-def latent_pairs(model: FlowCodecModel, crops: np.ndarray, step_index: int, images: frozenset[str], seed: int) -> dict[int, Pairs]:
+def latent_pairs(
+    model: FlowCodecModel, crops: np.ndarray, step_index: int, images: frozenset[str], seed: int
+) -> dict[int, Pairs]:
     """level -> blocks (n, sites / 4, 36) of P_tau and, noise added, of q, from crops uint8 (n, 3, S, S), S a power of two."""
     side = crops.shape[2]
     if crops.shape[3] != side or side & (side - 1):
