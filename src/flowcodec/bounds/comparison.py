@@ -35,23 +35,27 @@ def compare(
 ) -> dict[str, LowerBound]:
     """D_f(P || Q) >= value with probability 1 - delta, for each member by itself; the critic is fitted to ``seen`` alone.
 
-    A fifth of the units of ``seen`` is kept from the fit. They choose for each member by how much the critic is scaled down, where
-    it has learned its sample by heart, and where it is clipped, which a member with heavy tails wants sooner.
+    A fifth of the units of ``seen`` is kept from the fit. They choose for each member by how much the critic is scaled down,
+    where it has learned its sample by heart, and where it is clipped, which a member with heavy tails wants sooner.
     Raises InputError where ``fresh`` comes from a picture that ``seen`` comes from.
     """
+    if shared := seen.images & fresh.images:
+        raise InputError(
+            f"critic: {len(shared)} of the {len(fresh.images)} certification images were used to train it; a critic fitted to its"
+            " own test proves nothing: certify on images that it has not seen"
+        )
     rng = np.random.default_rng(seed)
     kept = max(len(seen.p) // 5, 2)
     p, q = (_draw(side[kept:], _CRITIC_BLOCKS, rng) for side in (seen.p, seen.q))
     network = train_critic(p, q, seen.images, limit=max(_LIMITS), steps=300, seed=seed, whiten=True).function
     # From here on a block is the one number that the network makes of it.
-    choosing, certifying = (
-        [_numbers(network, side) for side in sides] for sides in ((seen.p[:kept], seen.q[:kept]), (fresh.p, fresh.q))
-    )
+    choosing_p, choosing_q, fresh_p, fresh_q = (_numbers(network, x) for x in (seen.p[:kept], seen.q[:kept], fresh.p, fresh.q))
+    critics = [_scaled(scale, limit, seen.images) for scale in _SCALES for limit in _LIMITS]
     found = {}
     for member in members:
-        critics = [_scaled(scale, limit, seen.images) for scale in _SCALES for limit in _LIMITS]
-        best = max(critics, key=lambda critic: certify_pairs(member, critic, *choosing, delta).value)
-        found[member.name] = certify_pairs(member, best, *certifying, delta, fresh.images)
+        worth = [certify_pairs(member, critic, choosing_p, choosing_q, delta).value for critic in critics]
+        best = critics[int(np.argmax(worth))]
+        found[member.name] = certify_pairs(member, best, fresh_p, fresh_q, delta, fresh.images)
     return found
 
 

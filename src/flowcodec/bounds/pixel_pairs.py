@@ -49,17 +49,17 @@ def entropy_bits(histogram: np.ndarray) -> float:
 
 
 def pair_bounds(histogram: np.ndarray, slope: float, rounds: int = 300) -> PairBounds:
-    """Both bounds at -dR/dD = slope (nats), by Blahut's iteration from the histogram itself as the first law."""
+    """Both bounds at -dR/dD = slope (nats), by Blahut's iteration from the uniform law."""
     if not slope > 0:
         raise InputError(f"slope: expected a positive number, found {slope:g}")
     values = np.arange(VALUES, dtype=np.float64)
     squares = np.subtract.outer(values, values) ** 2
     kernel = np.exp(-slope * squares)
-    law = (histogram + 1e-6) / (histogram + 1e-6).sum()
+    law = np.full_like(histogram, 1 / histogram.size)
     for _ in range(rounds):
-        law = law * _both(kernel, histogram / _both(kernel, law))
+        law = law * _both(kernel, histogram / _sums(kernel, law))
         law /= law.sum()
-    z = _both(kernel, law)
+    z = _sums(kernel, law)
     weights = histogram / z
     # E d by the two coordinates: d = (x1 - y1)^2 + (x2 - y2)^2.
     moved = kernel * squares
@@ -68,6 +68,11 @@ def pair_bounds(histogram: np.ndarray, slope: float, rounds: int = 300) -> PairB
     nats = float(-(histogram[seen] * np.log(z[seen])).sum()) - slope * distortion
     excess = math.log(_both(kernel, weights).max())
     return PairBounds(distortion / 2, max(nats - excess, 0.0) / math.log(2) / 2, nats / math.log(2) / 2)
+
+
+def _sums(kernel: np.ndarray, law: np.ndarray) -> np.ndarray:
+    """Z of every x; positive where x is far from every reproduction, too."""
+    return np.maximum(_both(kernel, law), 1e-300)
 
 
 def _both(kernel: np.ndarray, table: np.ndarray) -> np.ndarray:
