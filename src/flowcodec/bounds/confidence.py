@@ -14,7 +14,7 @@ import numpy as np
 
 from flowcodec.errors import InputError
 
-_LARGEST_BET = 0.75
+_LARGEST_BET = 0.9
 """The share c of the capital that a bet may lose at most; below 1 any is valid, and large ones suit values that hardly vary."""
 _BISECTIONS = 50
 
