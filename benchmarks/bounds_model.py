@@ -3,8 +3,9 @@
     python benchmarks/bounds_model.py TRAIN KODAK [--weights FILE --model FILE] [--only SECTION ...] [--share 1.0] [--out FILE]
 
 TRAIN is a folder of training photographs: its held-out part certifies, the others are the critics'. KODAK that of the test
-pictures, only measured. Sections: rates, paired, pictures, certificates, latents, field, kodak; those after ``--only`` are measured
-and replace what the result file holds of them. All take about 12 minutes of an idle core; ``--share 0.5`` does half of the crops.
+pictures, only measured. Sections: rates, paired, pictures, certificates, latents, field, kodak; those after ``--only`` are
+measured and replace what the result file holds of them. All take about 12 minutes of an idle core; ``--share 0.5`` does half of
+the crops.
 """
 
 import argparse
@@ -52,7 +53,7 @@ SIDE = 64
 STEPS = (8.0, 20.0, 50.0)
 QUALITIES = tuple(range(0, 101, 10))
 KODAK_QUALITIES = (0, 25, 50, 75, 100)
-PAIRED_STEP, PAIRED_CAP_BPP = 64.0, 1.0
+PAIRED_STEP, PAIRED_CAP_BPP = 96.0, 1.0
 PICTURE_SIDE, PICTURE_STEPS = 128, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 REALISM_STEPS = (4.0, 32.0)
 NOISE_STEPS = (0.25, 1.0, 4.0, 16.0)
@@ -117,8 +118,12 @@ def measure_certificates(inputs: Inputs) -> list[dict[str, Any]]:
     count = inputs.count(1001, 44)
     crops = inputs.sets[1].crops(count, SIDE, np.random.default_rng(0))
     return [
-        certificates_of(inputs, "crops", name, [(crop, QUALITIES[i % len(QUALITIES)]) for i, crop in enumerate(crops[:most])])
-        for name, most in (("round", count), ("dither", count // 10), ("gaussian", max(count // 90, 3)))
+        certificates_of(inputs, "crops", name, [(crop, qualities[i % len(qualities)]) for i, crop in enumerate(crops[:most])])
+        for name, most, qualities in (
+            ("round", count, QUALITIES),
+            ("dither", count // 9, QUALITIES),
+            ("gaussian", max(count // 70, 7), QUALITIES[:7]),  # its search takes long at high rates
+        )
     ]
 
 
@@ -238,14 +243,14 @@ def measure_paired(inputs: Inputs) -> dict[str, Any]:
     Files are in [0, cap] by the encoder, and no sample of the KL is below ``LEAST_BPP``; one above the cap counts as the cap,
     which only makes file - KL larger.
     """
-    count = inputs.count(1300, 60)
+    count = inputs.count(1200, 60)
     crops = inputs.sets[1].crops(count, SIDE, np.random.default_rng(5))
 
     def bpp(crop: np.ndarray, channel: str) -> float:
         return 8 * len(inputs.encode(crop, step=PAIRED_STEP, channel=channel, cap_bpp=PAIRED_CAP_BPP)) / SIDE**2
 
     rounded = np.array([bpp(crop, "round") for crop in crops])
-    dithered = np.array([bpp(crop, "dither") for crop in crops[: count * 2 // 5]])
+    dithered = np.array([bpp(crop, "dither") for crop in crops[: count // 3]])
     kl = np.minimum(model_rates(inputs.network, crops, step_index(PAIRED_STEP), 6).kl_bpp, PAIRED_CAP_BPP)
     differences = {
         "file (round) - KL": (rounded - kl, Range(-PAIRED_CAP_BPP, PAIRED_CAP_BPP - LEAST_BPP, "file - KL")),
