@@ -160,7 +160,7 @@ def certificates_of(inputs: Inputs, name: str, channel: str, files: Sequence[tup
 
 def measure_rates(inputs: Inputs) -> dict[str, Any]:
     """The figure's data: crops of the test pictures through every channel, and the certified report on held-out crops."""
-    crops = inputs.kodak_crops(SIDE, every=2)
+    crops = inputs.kodak_crops(SIDE, every=3)
     files: list[dict[str, Any]] = []
     for step in STEPS:
         passed = model_rates(inputs.network, crops, step_index(step), 0)
@@ -172,8 +172,8 @@ def measure_rates(inputs: Inputs) -> dict[str, Any]:
     entropies = cross_entropies(inputs.network, crops)
     mse = 255**2 / 10 ** (np.linspace(min(row["psnr_db"] for row in files), max(row["psnr_db"] for row in files), 15) / 10)
     shannon = [{"psnr_db": 10 * math.log10(255**2 / d), "bpp": 3 * shannon_bits(entropies, d)} for d in mse]
-    drawn = inputs.count(200, 60)
-    settings = ReportSettings(STEPS, crops=drawn, critic_crops=drawn, side=SIDE, delta=DELTA)
+    drawn = inputs.count(600, 60)
+    settings = ReportSettings(STEPS, crops=drawn, critic_crops=drawn // 3, side=SIDE, delta=DELTA)
     members = [member for member in MEMBERS if member.kl_of]
     rows = list(report(inputs.network, *inputs.sets, settings, members))
     return {"crops": len(crops), "files": files, "shannon_estimate": shannon, "certified_crops": drawn, "certified": rows}
