@@ -26,6 +26,9 @@ BLOCK = 36
 RECORDED_LEVELS = (1, 2)
 RAW_BPP = 24.0
 """What an image costs that is sent as it is."""
+LEAST_BPP = -1.5 / math.log(2)
+"""No sample's ``kl_bpp`` is below: a density with noise of variance 1/12 is at most that of the noise alone, so a coefficient
+costs at least (1/2) log2(2 pi / 12) - (1/2) log2(2 pi e / 12) bits, three coefficients a pixel."""
 _FLAG_BITS = 1 + 1 / (math.e * math.log(2))
 _BATCH_PIXELS = 1 << 18
 _U_LIMIT = 8.0
@@ -89,7 +92,7 @@ class ModelRates:
         return RAW_BPP + _FLAG_BITS / self.pixels
 
 
-def _coarsest_bits(values: np.ndarray) -> np.ndarray:
+def coarsest_bits(values: np.ndarray) -> np.ndarray:
     """Bits of the fixed code (docs/format.md, 6.4) of integers (n, 3)."""
     numbers = np.where(values < 0, -2 * values - 1, 2 * values) + 1
     return (5 + np.floor(np.log2(numbers))).sum(1)
@@ -109,7 +112,7 @@ def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed:
         channel = RecordedNoise(generator)
         result = model(image, indices, channel)
         coarsest = model.flow(image, indices)[0][0] / steps_of(indices)
-        kl.append(result.bits.numpy() + _coarsest_bits(coarsest.round().flatten(1).numpy()))
+        kl.append(result.bits.numpy() + coarsest_bits(coarsest.round().flatten(1).numpy()))
         error = (result.reconstruction.clamp(0, 255).round() - image).square().mean((1, 2, 3))
         psnr.append((10 * torch.log10(255**2 / error.clamp(min=1e-9))).numpy())
         for level, found in blocks.items():
