@@ -4,7 +4,8 @@
 
 Every arm is a model of the same size that sees the same crops in the same order, with another price of a bit or another channel
 in training. All are tested by rounding (with the dead zone of the arm's beta) on held-out 64x64 crops, bits estimated from the
-prior, no files. An arm that OUT already holds is not trained again. The slope of an arm is the median of -dD/dR between
+prior, no files. An arm that OUT already holds is not trained again, and one that another study beside OUT has trained in the same
+way is taken from there. The slope of an arm is the median of -dD/dR between
 neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
 """
 
@@ -43,7 +44,8 @@ STEPS = ObjectiveConfig(step_range=(4.0, 128.0), step_core=(4.0, 128.0))
 TEST_STEPS = (5.0, 10.0, 20.0, 40.0, 80.0)
 FIXED_STEP = 20.0
 """At this Delta a price that is the same for all equals the theory's."""
-CHECKPOINTS = 10
+CHECKPOINTS = 6
+TESTED = ("bpp", "psnr_db", "squared_error", "loss")
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndar
     """Trains an arm; its test at the end, and its test loss over steps and seconds on the way."""
     torch.manual_seed(seed)
     model = FlowCodecModel(MODEL)
-    optimizers = Optimizers(model, OptimizerConfig(steps=steps, warmup=min(50, steps)))
+    optimizers = Optimizers(model, OptimizerConfig(steps=steps, warmup=min(20, steps)))
     seconds, way = 0.0, []
     for step in range(steps):
         start = time.process_time()
@@ -128,8 +130,8 @@ def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndar
         optimizers.step(step)
         seconds += time.process_time() - start
         if (step + 1) % max(steps // CHECKPOINTS, 1) == 0 or step + 1 == steps:
-            way.append({"step": step + 1, "cpu_s": seconds, "loss": test(model, arm.beta, images)["loss"]})
-    return {"arm": arm.name, "seed": seed, **test(model, arm.beta, images), "cpu_s": seconds, "way": way}
+            way.append({"step": step + 1, "cpu_s": seconds, **test(model, arm.beta, images)})
+    return {"arm": arm.name, "seed": seed, **{key: way[-1][key] for key in TESTED}, "cpu_s": seconds, "way": way}
 
 
 def slope(row: dict[str, Any]) -> float | None:
@@ -199,7 +201,9 @@ def read_study(path: Path) -> tuple[dict[str, Any], list[Arm]]:
     return study, [Arm(**arm) for arm in study["arms"]]
 
 
-def run(study: dict[str, Any], arms: list[Arm], folders: list[Path], steps: int, out: Path) -> dict[str, Any]:
+def run(
+    study: dict[str, Any], arms: list[Arm], folders: list[Path], steps: int, out: Path, cache: Path | None = None
+) -> dict[str, Any]:
     setup = json.loads(json.dumps({"steps": steps, "model": asdict(MODEL), "data": asdict(DATA), "test_steps": TEST_STEPS}))
     described = {arm.name: asdict(arm) for arm in arms}
     document: dict[str, Any] = {"kind": "study", "title": study["title"], "setup": setup, "arms": described, "runs": []}
@@ -207,18 +211,30 @@ def run(study: dict[str, Any], arms: list[Arm], folders: list[Path], steps: int,
         old = json.loads(out.read_text())
         if old.get("setup") == setup:
             document["runs"] = [row for row in old["runs"] if old["arms"].get(row["arm"]) == described.get(row["arm"])]
-    with tempfile.TemporaryDirectory() as cache:
-        store = PixelStore.open(folders, Path(cache) / "pixels.npy")
+    others = [json.loads(path.read_text()) for path in sorted(out.parent.glob("study_*.json")) if path != out]
+    with tempfile.TemporaryDirectory() as temporary:
+        store = PixelStore.open(folders, (cache or Path(temporary)) / "pixels.npy")
         images = validation_crops(store, DATA)
         for seed in study["seeds"]:
             sampler = CropSampler(store, DATA, seed)
             for arm in arms:
                 if any(row["arm"] == arm.name and row["seed"] == seed for row in document["runs"]):
                     continue
-                document["runs"].append(train(arm, seed, steps, sampler, images))
+                known = _trained_elsewhere(others, setup, arm, seed)
+                document["runs"].append(known or train(arm, seed, steps, sampler, images))
                 _write(document, arms, out)
                 print(f"seed {seed}, {arm.name}: loss {document['runs'][-1]['loss']:.4f}", flush=True)
     return _write(document, arms, out)
+
+
+def _trained_elsewhere(studies: list[dict[str, Any]], setup: dict[str, Any], arm: Arm, seed: int) -> dict[str, Any] | None:
+    """The run of an arm that differs in name alone, from a study of the same setup."""
+    for study in (study for study in studies if study.get("setup") == setup):
+        same = {name for name, values in study["arms"].items() if Arm(**{**values, "name": arm.name}) == arm}
+        for row in study["runs"]:
+            if row["arm"] in same and row["seed"] == seed:
+                return row | {"arm": arm.name}
+    return None
 
 
 def _write(document: dict[str, Any], arms: list[Arm], out: Path) -> dict[str, Any]:
@@ -238,12 +254,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the decoded photographs for the next study")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         study, arms = read_study(arguments.study)
         out = arguments.out or RESULTS / f"study_{arguments.study.stem}.json"
-        run(study, arms, arguments.data, arguments.steps or study["steps"], out)
+        run(study, arms, arguments.data, arguments.steps or study["steps"], out, arguments.cache)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,10 +17,11 @@ class FlowCodec:
     model: str = "default"
     threads: int = 1
     settings: tuple[float, ...] = STEPS
+    label: str = "FlowCodec"
 
     @property
     def name(self) -> str:
-        return "FlowCodec" if self.channel == "round" else f"FlowCodec ({self.channel})"
+        return self.label if self.channel == "round" else f"{self.label} ({self.channel})"
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the bytes, the model's id included."""
