@@ -1,16 +1,18 @@
 """Studies with small models: what beta, the bottleneck and the noise of training are worth, and how fast each learns.
 
-    python benchmarks/study.py configs/studies/NAME.toml --data PHOTOGRAPHS [--out results/study_NAME.json] [--steps N]
+    python benchmarks/study.py configs/studies/NAME.toml ... --data PHOTOGRAPHS [--out results] [--steps N]
 
-Every arm is a model of the same size that sees the same crops in the same order, with another price of a bit or another channel
-in training. All are tested by rounding (with the dead zone of the arm's beta) on held-out 64x64 crops, bits estimated from the
-prior, no files. An arm that OUT already holds is not trained again, and one that another study beside OUT has trained in the same
-way is taken from there. The slope of an arm is the median of -dD/dR between
+Models are small, and of the two finest levels alone, which hold two thirds of a file's bits: the low band below is given, and the
+flow is the wavelet that it starts as. Every arm is a model of the same size that sees the same crops in the same order, with
+another price of a bit or another channel in training. All are tested by rounding (with the dead zone of the arm's beta) on
+held-out 64x64 crops, bits estimated from the prior, no files. An arm that OUT/study_NAME.json already holds is not trained
+again, and one that another study in OUT has trained in the same way is taken from there. The slope of an arm is the median of -dD/dR between
 neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
 """
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -30,21 +32,25 @@ from flowcodec.errors import InputError
 from flowcodec.model.channel import NOISE_VARIANCE, Channel, GaussianNoise, Rounding
 from flowcodec.model.codec import CodecResult, FlowCodecModel, ModelConfig
 from flowcodec.model.density import ScaleMixture
-from flowcodec.model.flow import steps_of
+from flowcodec.model.flow import detail_mask, steps_of
 from flowcodec.model.objective import BIT_PRICE, psnr_db
+from flowcodec.runtime.context import level_group
+from flowcodec.runtime.flow import level_shapes
 from flowcodec.runtime.step import step_index
-from flowcodec.training.config import DataConfig, ObjectiveConfig, OptimizerConfig
+from flowcodec.training.config import DataConfig, ObjectiveConfig
 from flowcodec.training.data import CropSampler, PixelStore, validation_crops
-from flowcodec.training.loop import Optimizers, draw_step_indices
+from flowcodec.training.loop import draw_step_indices
 
 RESULTS = Path(__file__).parents[1] / "results"
 MODEL = ModelConfig(widths=(16, 24, 24), blocks=(1, 1, 1), coupling_width=8, restoration_width=8)
-DATA = DataConfig(crop=64, batch=8, validation_crops=8, validation_crop=64)
+DATA = DataConfig(crop=64, batch=4, validation_crops=8, validation_crop=64)
+LEVELS = 2
 STEPS = ObjectiveConfig(step_range=(4.0, 128.0), step_core=(4.0, 128.0))
 TEST_STEPS = (5.0, 10.0, 20.0, 40.0, 80.0)
 FIXED_STEP = 20.0
 """At this Delta a price that is the same for all equals the theory's."""
-CHECKPOINTS = 6
+LEARNING_RATE, WARMUP, FINAL_RATE = 3e-3, 20, 0.05
+CHECKPOINTS = 5
 TESTED = ("bpp", "psnr_db", "squared_error", "loss")
 
 
@@ -62,6 +68,31 @@ class Arm:
     def __post_init__(self) -> None:
         if self.price not in ("theory", "fixed") or self.channel not in ("gaussian", "uniform", "round") or self.beta < 0:
             raise InputError(f"arm {self.name!r}: price is theory or fixed; channel gaussian, uniform or round; beta at least 0")
+
+
+class FinestLevels(FlowCodecModel):
+    """The codec's LEVELS finest levels; the low band below them is known, exactly and for nothing, and couplings are zero."""
+
+    def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = False) -> CodecResult:
+        n, _, height, width = image.shape
+        shapes, step = level_shapes(height, width), steps_of(step_index)
+        ll, details = self.flow.color(image)[0], []
+        for _ in range(LEVELS):
+            (ll, detail), _ = self.flow.lifting(ll)
+            details.append(detail)
+        bits, latent_sse, carried = image.new_zeros(n), image.new_zeros(n), None
+        for level in range(LEVELS, 0, -1):
+            group, detail = level_group(level), details[level - 1]
+            band_step = step * self.step_multipliers(step_index, group)
+            mask = detail_mask(*shapes[level - 1])
+            inputs = self.prior_inputs(ll, carried, step_index, level)
+            result = self.priors[group](inputs, detail / band_step, mask, channel, self.density)
+            reconstruction, carried = result.reconstruction * band_step, result.carried
+            bits = bits + result.bits
+            latent_sse = latent_sse + (reconstruction - detail).square().sum((1, 2, 3))
+            ll = self.flow.lifting.inverse((ll, reconstruction), shapes[level - 1]).detach()
+        decoded = self.flow.color.inverse(self.restore(ll, step_index))
+        return CodecResult(bits, latent_sse, (decoded - image).square().sum((1, 2, 3)), decoded)
 
 
 class UniformNoise:
@@ -112,11 +143,17 @@ def test(model: FlowCodecModel, beta: float, images: np.ndarray) -> dict[str, An
     return {"bpp": rates, "psnr_db": qualities, "squared_error": errors, "loss": float(np.mean(losses))}
 
 
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Warm-up, then a cosine down to FINAL_RATE."""
+    return min(1.0, (step + 1) / WARMUP) * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
 def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndarray) -> dict[str, Any]:
     """Trains an arm; its test at the end, and its test loss over steps and seconds on the way."""
     torch.manual_seed(seed)
-    model = FlowCodecModel(MODEL)
-    optimizers = Optimizers(model, OptimizerConfig(steps=steps, warmup=min(20, steps)))
+    model = FinestLevels(MODEL)
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     seconds, way = 0.0, []
     for step in range(steps):
         start = time.process_time()
@@ -127,7 +164,9 @@ def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndar
         loss = loss_of(arm, model(crops, indices, channel, False), steps_of(indices).view(-1))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step(step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
         seconds += time.process_time() - start
         if (step + 1) % max(steps // CHECKPOINTS, 1) == 0 or step + 1 == steps:
             way.append({"step": step + 1, "cpu_s": seconds, **test(model, arm.beta, images)})
@@ -204,7 +243,9 @@ def read_study(path: Path) -> tuple[dict[str, Any], list[Arm]]:
 def run(
     study: dict[str, Any], arms: list[Arm], folders: list[Path], steps: int, out: Path, cache: Path | None = None
 ) -> dict[str, Any]:
-    setup = json.loads(json.dumps({"steps": steps, "model": asdict(MODEL), "data": asdict(DATA), "test_steps": TEST_STEPS}))
+    setup = json.loads(
+        json.dumps({"steps": steps, "model": asdict(MODEL), "levels": LEVELS, "data": asdict(DATA), "test_steps": TEST_STEPS})
+    )
     described = {arm.name: asdict(arm) for arm in arms}
     document: dict[str, Any] = {"kind": "study", "title": study["title"], "setup": setup, "arms": described, "runs": []}
     if out.exists():
@@ -240,8 +281,9 @@ def _trained_elsewhere(studies: list[dict[str, Any]], setup: dict[str, Any], arm
 def _write(document: dict[str, Any], arms: list[Arm], out: Path) -> dict[str, Any]:
     rows = summarise(document["runs"], arms)
     text = (
-        f"Small models, {document['setup']['steps']} steps of {DATA.batch} crops of {DATA.crop}x{DATA.crop}, tested by rounding "
-        f"on {DATA.validation_crops} held-out crops; bits are estimates from the prior. BD-rate against the first arm."
+        f"Small models of the {LEVELS} finest levels, {document['setup']['steps']} steps of {DATA.batch} crops of "
+        f"{DATA.crop}x{DATA.crop}, tested by rounding on {DATA.validation_crops} held-out crops; bits are estimates from the "
+        "prior. BD-rate against the first arm."
     )
     document |= {"description": text, "columns": list(rows[0]) if rows else [], "rows": rows, "environment": environment()}
     replace_file(out, json.dumps(document, indent=1) + "\n")
@@ -250,17 +292,18 @@ def _write(document: dict[str, Any], arms: list[Arm], out: Path) -> dict[str, An
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("studies", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cache", type=Path, help="folder that keeps the decoded photographs for the next study")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        study, arms = read_study(arguments.study)
-        out = arguments.out or RESULTS / f"study_{arguments.study.stem}.json"
-        run(study, arms, arguments.data, arguments.steps or study["steps"], out, arguments.cache)
+        found = {path.stem: read_study(path) for path in arguments.studies}
+        for name, (study, arms) in found.items():
+            out = arguments.out / f"study_{name}.json"
+            run(study, arms, arguments.data, arguments.steps or study["steps"], out, arguments.cache)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
