@@ -6,8 +6,8 @@ Models are small, and of the two finest levels alone, which hold two thirds of a
 flow is the wavelet that it starts as. Every arm is a model of the same size that sees the same crops in the same order, with
 another price of a bit or another channel in training. All are tested by rounding (with the dead zone of the arm's beta) on
 held-out 64x64 crops, bits estimated from the prior, no files. An arm that OUT/study_NAME.json already holds is not trained
-again, and one that another study in OUT has trained in the same way is taken from there. The slope of an arm is the median of -dD/dR between
-neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
+again, and one that another study in OUT has trained in the same way is taken from there. The slope of an arm is the median of
+-dD/dR between neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
 """
 
 import argparse
