@@ -78,6 +78,14 @@ def _in_words(document: Mapping[str, Any]) -> Iterable[str]:
             least = f"{margin['least_margin_db']:+.2f} dB at {margin['at_bpp']:.2f} bpp"
             mean = f"{margin['mean_margin_db']:+.2f} dB"
             yield f"{OURS} is {place} {rival} from {low:g} to {high:g} bpp (least {least}, mean {mean})."
+    every = document["checks"].get("every_image", {})
+    if every.get("passed") is not None:
+        least = every["least"]
+        found = f"{least['margin_db']:+.2f} dB on {least['image']} at {least['at_bpp']:.2f} bpp"
+        count = (
+            f"on {len(every['below'])} of {every['images']} images" if every["below"] else f"on none of {every['images']} images"
+        )
+        yield f"{OURS} is worse than {every['rival']} at equal rate {count} (least {found})."
     for rival, values in document["image_by_image"]["bd_rate_percent_against"].items():
         if rival != OURS:
             span = f"{values['best']:+.1f} to {values['worst']:+.1f} %"
