@@ -152,6 +152,8 @@ def train(arm: Arm, seed: int, steps: int, sampler: CropSampler, images: np.ndar
     """Trains an arm; its test at the end, and its test loss over steps and seconds on the way."""
     torch.manual_seed(seed)
     model = FinestLevels(MODEL)
+    # Straight through, the bits have no gradient in z, so that steps of bands would shrink without end.
+    model.log2_multipliers.requires_grad_(arm.channel != "round")
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
     seconds, way = 0.0, []
