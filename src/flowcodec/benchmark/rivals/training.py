@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from flowcodec.benchmark.rivals.discrete_flow import DiscreteFlowConfig, IntegerDiscreteFlow
+from flowcodec.benchmark.rivals.flow import FlowConfig, SmallFlow
 from flowcodec.benchmark.rivals.hyperprior import HyperpriorConfig, MeanScaleHyperprior
 from flowcodec.benchmark.rivals.vq import VectorQuantisedCodec, VqConfig
 from flowcodec.errors import InputError, ModelError
@@ -26,19 +27,14 @@ KINDS: dict[str, tuple[Callable[..., Any], Callable[[Any], nn.Module]]] = {
     "vq": (VqConfig, VectorQuantisedCodec),
     "hyperprior": (HyperpriorConfig, MeanScaleHyperprior),
     "discrete_flow": (DiscreteFlowConfig, IntegerDiscreteFlow),
+    "flowcodec": (FlowConfig, SmallFlow),
 }
 CHECKPOINTS = 16
 _WARMUP, _FINAL_RATE = 50, 0.02
 
 
 class Rival(Protocol):
-    """What training and measuring ask of a rival's network."""
-
-    def loss(self, images: Tensor) -> Tensor:
-        """Of a batch (N, 3, H, W) in 0 ... 255."""
-
-    def evaluate(self, images: Tensor) -> tuple[float, float]:
-        """(squared error, estimated bits) per pixel."""
+    """What measuring asks of a rival's network."""
 
     def encode(self, pixels: np.ndarray) -> bytes: ...
 
@@ -104,6 +100,7 @@ def train(
     """(trained model, its test on held-out crops on the way: step, CPU seconds, squared error and bits per pixel)"""
     torch.manual_seed(config.seed)
     model: Any = config.build(setting)
+    # loss(images (N, 3, H, W) in 0 ... 255) is a scalar; evaluate(images) is (squared error, estimated bits) per pixel.
     side = config.crop * config.reduce
     sampler = CropSampler(store, DataConfig(crop=side, batch=config.batch), config.seed)
     held_out = reduced(validation_crops(store, DataConfig(validation_crops=8, validation_crop=side)), config.reduce)
@@ -138,7 +135,7 @@ def train_all(
     """Trains those models of a rival that ``folder`` does not hold yet."""
     folder.mkdir(parents=True, exist_ok=True)
     for setting in config.settings:
-        path = _weights(folder, config, setting)
+        path = weights_file(folder, config, setting)
         if not (path.exists() and checkpoint.load(path)[1]["config"] == _described(config)):
             model, way = train(config, setting, store(), report)
             checkpoint.save(path, dict(model.state_dict()), {"config": _described(config), "way": way})
@@ -162,7 +159,7 @@ class TrainedRival:
 
     def describe(self) -> dict[str, Any]:
         """The configuration, pixels seen, the way of the training and a hash of the weights of each model."""
-        files = {f"{setting:g}": _weights(self.folder, self.config, setting) for setting in self.config.settings}
+        files = {f"{setting:g}": weights_file(self.folder, self.config, setting) for setting in self.config.settings}
         options = {
             **_described(self.config),
             "pixels_seen_by_each_model": self.config.pixels_seen,
@@ -173,7 +170,7 @@ class TrainedRival:
         return {"version": f"PyTorch {torch.__version__}, float networks", "options": options, "setting": "model"}
 
     def model(self, setting: float) -> Rival:
-        return _load(_weights(self.folder, self.config, setting), self.config, setting)
+        return _load(weights_file(self.folder, self.config, setting), self.config, setting)
 
     def encode(self, pixels: np.ndarray, setting: float) -> bytes:
         """A byte that names the model, and its file."""
@@ -183,7 +180,8 @@ class TrainedRival:
         return self.model(self.config.settings[data[0]]).decode(data[1:])
 
 
-def _weights(folder: Path, config: RivalConfig, setting: float) -> Path:
+def weights_file(folder: Path, config: RivalConfig, setting: float) -> Path:
+    """The file of a trained model."""
     return folder / f"{config.rival}_{config.crop}_{setting:g}.safetensors"
 
 
