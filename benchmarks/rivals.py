@@ -40,8 +40,7 @@ class SmallFlowCodec(FlowCodec):
     rival: TrainedRival | None = None
 
     def describe(self) -> dict[str, Any]:
-        own = super().describe()
-        return own | {"options": own["options"] | {"small": self.rival.describe()["options"] if self.rival else None}}
+        return super().describe() | {"training": self.rival.describe()["training"] if self.rival else None}
 
 
 def exported(rival: TrainedRival, data: Sequence[Path]) -> SmallFlowCodec:

@@ -110,7 +110,7 @@ def main() -> int:
     except FlowCodecError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    seen = described["options"]["pixels_seen_by_each_model"]
+    seen = described["training"]["pixels_seen_by_each_model"]
     document = {
         "kind": "study",
         "title": "Small pictures without loss",

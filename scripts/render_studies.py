@@ -56,8 +56,8 @@ def ways(rivals: Mapping[str, Any]) -> dict[str, list[dict[str, float]]]:
     """Name -> test on held-out crops on the way, of those trained models that are compared."""
     found: dict[str, list[dict[str, float]]] = {}
     for name, codec in rivals["codecs"].items():
-        options = codec["options"].get("small") or codec["options"]
-        for setting, model, way in zip(options["settings"], options["models"], options["training"].values(), strict=True):
+        training = codec["training"]
+        for setting, model, way in zip(training["settings"], training["models"], training["way"].values(), strict=True):
             size = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in model.items())
             found[f"{name} {setting:g} ({size})"] = way
     return found
@@ -85,9 +85,9 @@ def training_table(rivals: Mapping[str, Any]) -> str:
             ]
         )
     header = ["model", "bpp", "dB", "loss", "steps to within 5 %", "CPU s", "FlowCodec's steps to that loss", "CPU s"]
-    options = rivals["codecs"][SMALL]["options"]["small"]
+    training = rivals["codecs"][SMALL]["training"]
     note = (
-        f"On 8 held-out 64x64 crops, {options['pixels_seen_by_each_model'] / 1e6:.1f} million pixels seen by each model; loss is "
+        f"On 8 held-out 64x64 crops, {training['pixels_seen_by_each_model'] / 1e6:.1f} million pixels seen by each model; loss is "
         f"squared error over {SPEED_STEP:g}² plus the theory's price of the bits there, bits by the networks' own estimate, "
         f"FlowCodec by rounding at a step of {SPEED_STEP:g}. CPU seconds are of a busy machine: an order of magnitude."
     )
@@ -100,8 +100,7 @@ def rivals_table(rivals: Mapping[str, Any]) -> str:
     ours = Curve.from_points(SMALL, curves[SMALL]["bpp"], curves[SMALL]["psnr_db"])
     rows = []
     for name, codec in rivals["codecs"].items():
-        options = codec["options"].get("small") or codec["options"]
-        parameters = max(options["parameters"].values())
+        parameters = max(codec["training"]["parameters"].values())
         for bpp, psnr in zip(curves[name]["bpp"], curves[name]["psnr_db"], strict=True):
             try:
                 same = f"{float(ours.bpp_at(np.array(psnr))):.3f}"
@@ -109,7 +108,7 @@ def rivals_table(rivals: Mapping[str, Any]) -> str:
                 low, high = ours.psnr_db[0], ours.psnr_db[-1]
                 same = f"< {ours.bpp[0]:.3f}" if psnr < low else f"> {ours.bpp[-1]:.3f}" if psnr > high else DASH
             rows.append([name, f"{parameters / 1e3:.0f} k", f"{bpp:.3f}", f"{psnr:.2f}", DASH if name == SMALL else same])
-    seen = rivals["codecs"][SMALL]["options"]["small"]["pixels_seen_by_each_model"]
+    seen = rivals["codecs"][SMALL]["training"]["pixels_seen_by_each_model"]
     header = ["codec", "parameters", "bpp", "PSNR dB", f"bpp of {SMALL} at that PSNR"]
     images = len(rivals["images"])
     note = f"Kodak, mean of {images} images, whole files, really decoded; {seen / 1e6:.1f} million pixels seen by each model."

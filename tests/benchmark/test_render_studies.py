@@ -34,8 +34,8 @@ def rivals() -> dict:
     vq = {"settings": [1.0], "models": [{"halvings": 2}], "parameters": {"1": 5e5}, "pixels_seen_by_each_model": 13e6}
     rows = points("VQ", [20.0, 26.0, 41.0]) + points(SMALL, [24.0, 30.0, 36.0])
     codecs = {
-        "VQ": {"options": vq | {"training": {"1": way(4000, 2100, 2000)}}},
-        SMALL: {"options": {"small": own | {"training": {"1": way(2500, 1900, 400)}}}},
+        "VQ": {"training": vq | {"way": {"1": way(4000, 2100, 2000)}}},
+        SMALL: {"training": own | {"way": {"1": way(2500, 1900, 400)}}},
     }
     return {"images": {"a": {}}, "codecs": codecs, **summarise(rows, ["a"], None)}
 

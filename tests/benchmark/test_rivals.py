@@ -150,14 +150,14 @@ def test_training_is_repeatable_and_done_once(tmp_path: Path, monkeypatch) -> No
     sizes = {"width": 8, "codes": 16, "dimension": 4}
     config = RivalConfig("VQ", "vq", 3, (1.0, 2.0), (sizes, sizes | {"stages": 2}), batch=2, crop=32, reduce=2)
     rival = training.train_all(config, lambda: store, tmp_path / "models")
-    described = rival.describe()["options"]
+    described = rival.describe()["training"]
     assert described["pixels_seen_by_each_model"] == 3 * 2 * 32**2
-    assert [point["step"] for point in described["training"]["2"]] == [1, 2, 3]
+    assert [point["step"] for point in described["way"]["2"]] == [1, 2, 3]
     pixels = smooth(40, 48)
     data = rival.encode(pixels, 2.0)
     assert data[0] == 1 and rival.decode(data).shape == pixels.shape
 
     again = training.train_all(config, lambda: store, tmp_path / "other")
-    assert again.describe()["options"]["weights"] == described["weights"]
+    assert again.describe()["training"]["weights"] == described["weights"]
     monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained again"))
     assert training.train_all(config, lambda: store, tmp_path / "models").describe() == rival.describe()

@@ -158,16 +158,18 @@ class TrainedRival:
         return self.config.settings
 
     def describe(self) -> dict[str, Any]:
-        """The configuration, pixels seen, the way of the training and a hash of the weights of each model."""
+        """Besides the usual, ``training``: the configuration, pixels seen, and of each model its size, weights and way."""
         files = {f"{setting:g}": weights_file(self.folder, self.config, setting) for setting in self.config.settings}
-        options = {
+        training = {
             **_described(self.config),
             "pixels_seen_by_each_model": self.config.pixels_seen,
             "parameters": {key: _parameters(path) for key, path in files.items()},
             "weights": {key: _hash(path) for key, path in files.items()},
-            "training": {key: checkpoint.load(path)[1]["way"] for key, path in files.items()},
+            "way": {key: checkpoint.load(path)[1]["way"] for key, path in files.items()},
         }
-        return {"version": f"PyTorch {torch.__version__}, float networks", "options": options, "setting": "model"}
+        options = {"rival": self.config.rival, "pixels seen by each model": self.config.pixels_seen}
+        version = f"PyTorch {torch.__version__}, float networks"
+        return {"version": version, "options": options, "setting": "model", "training": training}
 
     def model(self, setting: float) -> Rival:
         return _load(weights_file(self.folder, self.config, setting), self.config, setting)
