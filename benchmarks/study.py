@@ -298,12 +298,14 @@ def main() -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these, instead of all that a study asks for")
     parser.add_argument("--cache", type=Path, help="folder that keeps the decoded photographs for the next study")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
         found = {path.stem: read_study(path) for path in arguments.studies}
         for name, (study, arms) in found.items():
+            study |= {"seeds": arguments.seeds} if arguments.seeds else {}
             out = arguments.out / f"study_{name}.json"
             run(study, arms, arguments.data, arguments.steps or study["steps"], out, arguments.cache)
     except InputError as error:

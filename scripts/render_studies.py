@@ -87,8 +87,8 @@ def training_table(rivals: Mapping[str, Any]) -> str:
     header = ["model", "bpp", "dB", "loss", "steps to within 5 %", "CPU s", "FlowCodec's steps to that loss", "CPU s"]
     training = rivals["codecs"][SMALL]["training"]
     note = (
-        f"On 8 held-out 64x64 crops, {training['pixels_seen_by_each_model'] / 1e6:.1f} million pixels seen by each model; loss is "
-        f"squared error over {SPEED_STEP:g}² plus the theory's price of the bits there, bits by the networks' own estimate, "
+        f"On 8 held-out 64x64 crops, {training['pixels_seen_by_each_model'] / 1e6:.1f} million pixels seen by each model; loss "
+        f"is squared error over {SPEED_STEP:g}² plus the theory's price of the bits there, bits by the networks' own estimate, "
         f"FlowCodec by rounding at a step of {SPEED_STEP:g}. CPU seconds are of a busy machine: an order of magnitude."
     )
     return f"{markdown_table(header, rows)}\n\n{note}"
