@@ -1,7 +1,7 @@
 """Trains neural rivals as their configurations say, and measures them, beside a FlowCodec of the same budget, by whole files.
 
     python benchmarks/rivals.py configs/rivals/{vq,hyperprior,flowcodec}.toml --data PHOTOGRAPHS --images KODAK --models MODELS \
-        [--out results/rivals.json] [--limit N] [--cache DIR]
+        [--out results/rivals/lossy.json] [--limit N] [--cache DIR]
 
 Models that MODELS holds of the same configuration are not trained again, and rows that OUT holds not measured again. Nothing is
 timed: the networks of the rivals are plain PyTorch.
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--images", type=Path, nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=RESULTS / "rivals.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "rivals" / "lossy.json")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--cache", type=Path, help="folder that keeps the decoded photographs for the next run")
     arguments = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python benchmarks/rivals.py configs/rivals/discrete_flow.toml --data PHOTOGRAPHS --models MODELS
     python benchmarks/rivals_lossless.py configs/rivals/discrete_flow.toml --models MODELS --cifar CIFAR10 --imagenet IMAGENET \
-        [--limit 50] [--out results/rivals_lossless.json]
+        [--limit 50] [--out results/rivals/lossless.json]
 
 CIFAR-10's test pictures are 32x32; ImageNet's are cut to their middle square and reduced to 64x64 by the mean of their pixels.
 Every file is decoded and compared. The flow's files have 5 bytes of header; what FlowCodec's own header weighs is in the result.
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--cifar", type=Path, required=True)
     parser.add_argument("--imagenet", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=50)
-    parser.add_argument("--out", type=Path, default=RESULTS / "rivals_lossless.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "rivals" / "lossless.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:

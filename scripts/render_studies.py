@@ -26,6 +26,8 @@ from flowcodec.report.markdown import markdown_table, replace_block
 
 ROOT = Path(__file__).parents[1]
 SMALL = "FlowCodec, small"
+RIVALS = {"rivals": "rivals/lossy.json", "rivals_lossless": "rivals/lossless.json"}
+"""In a folder of their own: a page of ``flowcodec report results/*.json`` is about whole sets of images."""
 STUDIES = ("noise", "bottleneck", "beta")
 SPEED_STEP = 40.0
 """Delta whose price of a bit weighs rate against error where speeds of training are compared."""
@@ -241,7 +243,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
     arguments = parser.parse_args()
-    found = {path.stem: json.loads(path.read_text()) for path in arguments.results.glob("*.json")}
+    paths = {path.stem: path for path in arguments.results.glob("*.json")}
+    paths |= {name: arguments.results / file for name, file in RIVALS.items() if (arguments.results / file).exists()}
+    found = {name: json.loads(path.read_text()) for name, path in paths.items()}
     try:
         text = arguments.document.read_text()
         for name, body in blocks(found).items():

@@ -55,8 +55,8 @@ def test_speed_of_training_counts_to_the_same_loss(rivals: dict) -> None:
 
 def test_a_page_is_filled_and_blocks_without_results_stay(rivals: dict, tmp_path: Path, monkeypatch) -> None:
     results = tmp_path / "results"
-    results.mkdir()
-    (results / "rivals.json").write_text(json.dumps(rivals))
+    (results / "rivals").mkdir(parents=True)
+    (results / "rivals" / "lossy.json").write_text(json.dumps(rivals))
     rows = [
         {"arm": f"beta {b}", "beta": b, "bpp at step 20": 2 / b, "dB at step 20": 30.0, "-dD/dR over theory": b}
         for b in (1.0, 2.0)
