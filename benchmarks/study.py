@@ -7,7 +7,8 @@ flow is the wavelet that it starts as. Every arm is a model of the same size tha
 another price of a bit or another channel in training. All are tested by rounding (with the dead zone of the arm's beta) on
 held-out 64x64 crops, bits estimated from the prior, no files. An arm that OUT/study_NAME.json already holds is not trained
 again, and one that another study in OUT has trained in the same way is taken from there. The slope of an arm is the median of
--dD/dR between neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta.
+-dD/dR between neighbouring steps Delta over (ln 2 / 6) Delta^2: theory says that it is the arm's beta. Where arms differ in beta
+alone, the same is measured between neighbouring betas at equal Delta: there theory says their geometric mean.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,27 @@ def slope(row: dict[str, Any]) -> float | None:
     return float(np.median(-d / r / (BIT_PRICE * middle**2)))
 
 
+def slope_between(row: dict[str, Any], other: dict[str, Any]) -> float | None:
+    """Median over the test steps of -dD/dR between two arms, over the theory's price; None where the rate does not change."""
+    d, r = (np.subtract(other[key], row[key]) for key in ("squared_error", "bpp"))
+    return float(np.median(-d / r / (BIT_PRICE * np.square(TEST_STEPS)))) if (r != 0).all() else None
+
+
+def _along_beta(rows: list[dict[str, Any]], arm: Arm, following: Arm) -> dict[str, float | None]:
+    """What the table says of an arm and the next one, which has another beta."""
+    pairs = [(a, b) for a in rows for b in rows if (a["arm"], b["arm"]) == (arm.name, following.name) and a["seed"] == b["seed"]]
+    slopes = [value for pair in pairs if (value := slope_between(*pair)) is not None]
+    return {
+        "-dD/dR to the next beta": float(np.mean(slopes)) if slopes and following != arm else None,
+        "theory of that": math.sqrt(arm.beta * following.beta) if following != arm else None,
+    }
+
+
 def summarise(rows: list[dict[str, Any]], arms: list[Arm]) -> list[dict[str, Any]]:
     """One line per arm: means over seeds, BD-rate against the first arm with the same seed, and the way to its loss."""
     lines = []
-    for arm in arms:
+    only_beta = len(arms) > 1 and len({replace(arm, name="", beta=0.0) for arm in arms}) == 1
+    for arm, following in zip(arms, [*arms[1:], arms[-1]], strict=True):
         own = [row for row in rows if row["arm"] == arm.name]
         if not own:
             continue
@@ -207,6 +225,7 @@ def summarise(rows: list[dict[str, Any]], arms: list[Arm]) -> list[dict[str, Any
                 "BD-rate %": float(np.mean(rates)) if rates else None,
                 "BD-rate, seeds apart": float(np.ptp(rates)) if len(rates) > 1 else None,
                 "-dD/dR over theory": float(np.mean(slopes)) if slopes else None,
+                **(_along_beta(rows, arm, following) if only_beta else {}),
                 "steps to 1.05 x first arm's loss": _mean_of(reached, "step"),
                 "CPU s to it": _mean_of(reached, "cpu_s"),
             }

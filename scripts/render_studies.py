@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from flowcodec.benchmark.bdrate import Curve
 from flowcodec.errors import InputError
@@ -168,13 +169,15 @@ def generations_table(document: Mapping[str, Any]) -> str:
 
 def draw_studies(found: Mapping[str, Any], path: Path) -> None:
     """Slope against beta; rate and error against beta; loss over the steps of training."""
-    figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.9), dpi=130)
+    figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.9), dpi=130, layout="constrained")
     if "study_beta" in found:
         rows = [row for row in found["study_beta"]["rows"] if row["-dD/dR over theory"] is not None]
         betas = [row["beta"] for row in rows]
         axes[0].loglog(betas, betas, color="grey", linestyle="--", label="theory: equal")
-        axes[0].loglog(betas, [row["-dD/dR over theory"] for row in rows], "o-", label="measured, mean of seeds")
-        axes[0].set(xlabel="beta (price of a bit over the theory's)", ylabel="-dD/dR over the theory's")
+        axes[0].loglog(betas, [row["-dD/dR over theory"] for row in rows], "o-", label="between steps, at this beta")
+        pairs = [(row["theory of that"], row["-dD/dR to the next beta"]) for row in rows if row.get("-dD/dR to the next beta")]
+        axes[0].loglog(*zip(*pairs, strict=True), "s-", label="between betas, at equal steps")
+        axes[0].set(xlabel="beta (price of a bit over the theory's)", ylabel="-dD/dR over the theory's price")
         axes[0].legend(fontsize=8)
         rate = next(key for key in rows[0] if key.startswith("bpp at"))
         quality = next(key for key in rows[0] if key.startswith("dB at"))
@@ -192,6 +195,10 @@ def draw_studies(found: Mapping[str, Any], path: Path) -> None:
         axes[2].legend(fontsize=6)
     for axis in axes:
         axis.grid(alpha=0.3, which="both")
+    for axis in (axes[0].xaxis, axes[0].yaxis, axes[1].xaxis):
+        axis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4]))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     _save(figure, path)
 
 
