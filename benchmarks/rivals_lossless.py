@@ -1,10 +1,9 @@
 """Small pictures without loss: the integer discrete flow beside FlowCodec, PNG, WebP, JPEG XL; bits per subpixel of whole files.
 
-    python benchmarks/rivals.py configs/rivals/discrete_flow.toml --data PHOTOGRAPHS --models MODELS
-    python benchmarks/rivals_lossless.py configs/rivals/discrete_flow.toml --models MODELS --cifar CIFAR10 --imagenet IMAGENET \
-        [--limit 50] [--out results/rivals/lossless.json]
+    python benchmarks/rivals_lossless.py configs/rivals/discrete_flow.toml --data PHOTOGRAPHS --models MODELS --cifar CIFAR10 \
+        --imagenet IMAGENET [--limit 50] [--cache DIR] [--out results/rivals/lossless.json]
 
-CIFAR-10's test pictures are 32x32; ImageNet's are cut to their middle square and reduced to 64x64 by the mean of their pixels.
+A model that MODELS holds of the same configuration is not trained again. CIFAR-10's test pictures are 32x32; ImageNet's are cut to their middle square and reduced to 64x64 by the mean of their pixels.
 Every file is decoded and compared. The flow's files have 5 bytes of header; what FlowCodec's own header weighs is in the result.
 """
 
@@ -12,6 +11,7 @@ import argparse
 import io
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,18 @@ import flowcodec
 from flowcodec.benchmark.datasets import Kind, find_images
 from flowcodec.benchmark.document import replace_file
 from flowcodec.benchmark.environment import environment
-from flowcodec.benchmark.rivals.training import RivalConfig, TrainedRival
+from flowcodec.benchmark.rivals.training import RivalConfig, TrainedRival, train_all
 from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime.pixel_model import pixel_model
+from flowcodec.training.data import PixelStore
 
 RESULTS = Path(__file__).parents[1] / "results"
 SIDE = 64
 Pair = tuple[Callable[[np.ndarray], bytes], Callable[[bytes], np.ndarray]]
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
 
 
 def pillow(**settings: Any) -> Pair:
@@ -82,7 +87,7 @@ def measure(name: str, pictures: Sequence[np.ndarray], pairs: dict[str, Pair]) -
             sizes.append(len(data))
         bits = 8 * sum(sizes) / sum(pixels.size for pixels in pictures)
         rows.append({"pictures": name, "codec": codec, "bits per subpixel": bits, "bytes": sizes})
-        print(f"{name}, {codec}: {bits:.3f}", flush=True)
+        say(f"{name}, {codec}: {bits:.3f}")
     return rows
 
 
@@ -93,6 +98,8 @@ def pictures_of(path: Path, kind: Kind, limit: int) -> list[np.ndarray]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the decoded photographs for the next run")
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--cifar", type=Path, required=True)
     parser.add_argument("--imagenet", type=Path, required=True)
@@ -101,7 +108,10 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        rival = TrainedRival(RivalConfig.read(arguments.config), arguments.models)
+        config = RivalConfig.read(arguments.config)
+        with tempfile.TemporaryDirectory() as temporary:
+            store = (arguments.cache or Path(temporary)) / "pixels.npy"
+            rival = train_all(config, lambda: PixelStore.open(arguments.data, store), arguments.models, say)
         described = rival.describe()
         pairs = codecs(rival)
         small = pictures_of(arguments.cifar, "cifar10", arguments.limit)
