@@ -3,8 +3,9 @@
     python benchmarks/rivals_lossless.py configs/rivals/discrete_flow.toml --data PHOTOGRAPHS --models MODELS --cifar CIFAR10 \
         --imagenet IMAGENET [--limit 50] [--cache DIR] [--out results/rivals/lossless.json]
 
-A model that MODELS holds of the same configuration is not trained again. CIFAR-10's test pictures are 32x32; ImageNet's are cut to their middle square and reduced to 64x64 by the mean of their pixels.
-Every file is decoded and compared. The flow's files have 5 bytes of header; what FlowCodec's own header weighs is in the result.
+A model that MODELS holds of the same configuration is not trained again. CIFAR-10's test pictures are 32x32; ImageNet's are cut
+to their middle square and reduced to 64x64 by the mean of their pixels. Every file is decoded and compared; the flow's files have
+5 bytes of header.
 """
 
 import argparse
