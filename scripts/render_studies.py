@@ -176,7 +176,7 @@ def draw_studies(found: Mapping[str, Any], path: Path) -> None:
         axes[0].loglog(betas, betas, color="grey", linestyle="--", label="theory: equal")
         axes[0].loglog(betas, [row["-dD/dR over theory"] for row in rows], "o-", label="between steps, at this beta")
         pairs = [(row["theory of that"], row["-dD/dR to the next beta"]) for row in rows if row.get("-dD/dR to the next beta")]
-        axes[0].loglog(*zip(*pairs, strict=True), "s-", label="between betas, at equal steps")
+        axes[0].loglog([x for x, _ in pairs], [y for _, y in pairs], "s-", label="between betas, at equal steps")
         axes[0].set(xlabel="beta (price of a bit over the theory's)", ylabel="-dD/dR over the theory's price")
         axes[0].legend(fontsize=8)
         rate = next(key for key in rows[0] if key.startswith("bpp at"))
