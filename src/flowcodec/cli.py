@@ -6,18 +6,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flowcodec.commands import bounds, evidence, radio, video
+from flowcodec.commands.options import AsJson, FileModel, ModelName, Threads
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
-
-if TYPE_CHECKING:
-    pass
 
 SUFFIX = ".flow"
 _TERMINATED = 128 + signal.SIGTERM
@@ -71,9 +69,6 @@ app = typer.Typer(
 )
 
 
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
-ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 InterModel = Annotated[
     str | None,
     typer.Option("--inter-model", metavar="NAME|PATH", help="Of films: the model of P-frames."),
@@ -226,9 +221,7 @@ def decode(
         ),
     ],
     threads: Threads = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
     levels: Annotated[
         int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
     ] = 0,
@@ -306,9 +299,7 @@ def compare(
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The image to compare with; - is stdin.")],
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or .flow files of the same size.")],
     as_json: AsJson = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
 ) -> None:
     """Measure PSNR and MS-SSIM (of the colours, without alpha), and the bits per pixel of compressed files."""
     import math

@@ -19,12 +19,13 @@ class FlowCodec:
     threads: int = 1
     effort: int = DEFAULT_EFFORT
     settings: tuple[float, ...] = STEPS
+    label: str = "FlowCodec"
 
     @property
     def name(self) -> str:
         options = [] if self.channel == "round" else [self.channel]
         options += [] if self.effort == DEFAULT_EFFORT else [f"effort {self.effort}"]
-        return f"FlowCodec ({', '.join(options)})" if options else "FlowCodec"
+        return f"{self.label} ({', '.join(options)})" if options else self.label
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the bytes, the model's id included."""
