@@ -27,7 +27,7 @@ from flowcodec.bounds.comparison import Pairs, compare, patch_pairs
 from flowcodec.bounds.confidence import METHODS, Range, upper_bound
 from flowcodec.bounds.file import check_certificate
 from flowcodec.bounds.model import ImageSet, ReportSettings, report, split
-from flowcodec.bounds.rate import LEAST_BPP, model_rates
+from flowcodec.bounds.rate import floored_bpp, model_rates
 from flowcodec.bounds.sources import Fit, GaussianSource
 from flowcodec.bounds.sources import lower_bound as source_lower
 from flowcodec.bounds.sources import upper_bound as source_upper
@@ -43,7 +43,6 @@ from flowcodec.runtime.coder import SymbolEncoder
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_picture
 from flowcodec.runtime.image import Picture, read_picture
-from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.step import log2_step, step_index
 from flowcodec.training.config import DataConfig
 
@@ -53,8 +52,8 @@ SIDE = 64
 STEPS = (8.0, 20.0, 50.0)
 QUALITIES = tuple(range(0, 101, 10))
 KODAK_QUALITIES = (0, 25, 50, 75, 100)
-PAIRED_STEP, PAIRED_CAP_BPP = 96.0, 1.0
-PICTURE_SIDE, PICTURE_STEPS = 128, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+PAIRED_STEP, PAIRED_CAP_BPP = 128.0, 0.75
+PICTURE_SIDE, PICTURE_STEPS = 128, (1.0, 4.0, 16.0, 32.0, 64.0)
 REALISM_STEPS = (4.0, 32.0)
 NOISE_STEPS = (0.25, 1.0, 4.0, 16.0)
 WINDOW = 32
@@ -160,19 +159,23 @@ def certificates_of(inputs: Inputs, name: str, channel: str, files: Sequence[tup
 
 def measure_rates(inputs: Inputs) -> dict[str, Any]:
     """The figure's data: crops of the test pictures through every channel, and the certified report on held-out crops."""
-    crops = inputs.kodak_crops(SIDE, every=3)
+    crops = inputs.kodak_crops(SIDE, every=4)
     files: list[dict[str, Any]] = []
     for step in STEPS:
         passed = model_rates(inputs.network, crops, step_index(step), 0)
         files.append({"step": step, "name": "kl", "bpp": float(passed.kl_bpp.mean()), "psnr_db": float(passed.psnr_db.mean())})
         for channel in ("round", "dither", "gaussian"):
             bpp, decoded = inputs.through(crops, channel, step)
-            quality = float(np.mean([psnr_db(a, b) for a, b in zip(crops, decoded, strict=True)]))
+            mse = ((decoded.astype(float) - crops) ** 2).mean((1, 2, 3))
+            quality = float((10 * np.log10(255**2 / mse)).mean())
             files.append({"step": step, "name": channel, "bpp": float(bpp.mean()), "psnr_db": quality})
     entropies = cross_entropies(inputs.network, crops)
-    mse = 255**2 / 10 ** (np.linspace(min(row["psnr_db"] for row in files), max(row["psnr_db"] for row in files), 15) / 10)
-    shannon = [{"psnr_db": 10 * math.log10(255**2 / d), "bpp": 3 * shannon_bits(entropies, d)} for d in mse]
-    drawn = inputs.count(600, 60)
+    qualities = [row["psnr_db"] for row in files]
+    shannon = [
+        {"psnr_db": db, "bpp": 3 * shannon_bits(entropies, 255**2 / 10 ** (db / 10))}
+        for db in np.linspace(min(qualities), max(qualities), 15).tolist()
+    ]
+    drawn = inputs.count(300, 60)
     settings = ReportSettings(STEPS, crops=drawn, critic_crops=drawn // 3, side=SIDE, delta=DELTA)
     members = [member for member in MEMBERS if member.kl_of]
     rows = list(report(inputs.network, *inputs.sets, settings, members))
@@ -240,25 +243,28 @@ def measure_field(inputs: Inputs) -> dict[str, Any]:
 def measure_paired(inputs: Inputs) -> dict[str, Any]:
     """Upper bounds on the means of two differences a held-out crop: file - KL and dither - round, of files under a cap.
 
-    Files are in [0, cap] by the encoder, and no sample of the KL is below ``LEAST_BPP``; one above the cap counts as the cap,
-    which only makes file - KL larger.
+    Files are in [0, cap] by the encoder, the KL by ``floored_bpp``, which only makes file - KL larger.
     """
-    count = inputs.count(1200, 60)
-    crops = inputs.sets[1].crops(count, SIDE, np.random.default_rng(5))
+    crops = inputs.sets[1].crops(inputs.count(330, 60), SIDE, np.random.default_rng(5))
+    rounded, dithered = (paired_files(inputs, crops, channel) for channel in ("round", "dither"))
+    sampled = model_rates(inputs.network, crops, step_index(PAIRED_STEP), 6, sampled=True).kl_bpp
+    return paired_bounds(rounded, dithered, sampled)
 
-    def bpp(crop: np.ndarray, channel: str) -> float:
-        return 8 * len(inputs.encode(crop, step=PAIRED_STEP, channel=channel, cap_bpp=PAIRED_CAP_BPP)) / SIDE**2
 
-    rounded = np.array([bpp(crop, "round") for crop in crops])
-    dithered = np.array([bpp(crop, "dither") for crop in crops[: count // 3]])
-    kl = np.minimum(model_rates(inputs.network, crops, step_index(PAIRED_STEP), 6).kl_bpp, PAIRED_CAP_BPP)
+def paired_files(inputs: Inputs, crops: np.ndarray, channel: str) -> np.ndarray:
+    """Bits a pixel (n,) under the cap."""
+    files = [inputs.encode(crop, step=PAIRED_STEP, channel=channel, cap_bpp=PAIRED_CAP_BPP) for crop in crops]
+    return np.array([8 * len(data) / SIDE**2 for data in files])
+
+
+def paired_bounds(rounded: np.ndarray, dithered: np.ndarray, sampled: np.ndarray) -> dict[str, Any]:
+    """(n,) each, bits a pixel; ``sampled`` are log-ratios of the noise channel."""
+    cap = PAIRED_CAP_BPP
+    kl, least, most = floored_bpp(sampled, cap, SIDE**2)
     differences = {
-        "file (round) - KL": (rounded - kl, Range(-PAIRED_CAP_BPP, PAIRED_CAP_BPP - LEAST_BPP, "file - KL")),
-        "dither - round": (
-            dithered - rounded[: len(dithered)],
-            Range(-PAIRED_CAP_BPP, PAIRED_CAP_BPP, "difference of two files"),
-        ),
-        "file (round)": (rounded, Range(0.0, PAIRED_CAP_BPP, "file")),
+        "file (round) - KL": (rounded - kl, Range(-most, cap - least, "file - KL")),
+        "dither - round": (dithered - rounded, Range(-cap, cap, "difference of two files")),
+        "file (round)": (rounded, Range(0.0, cap, "file")),
     }
     rows = []
     for name, (values, limits) in differences.items():
@@ -267,13 +273,7 @@ def measure_paired(inputs: Inputs) -> dict[str, Any]:
             {"name": name, "n": len(values), "low": limits.low, "high": limits.high, "mean_bpp": float(values.mean())}
             | {"sd_bpp": float(values.std(ddof=1)), "upper_bpp": bounds}
         )
-    return {
-        "step": PAIRED_STEP,
-        "cap_bpp": PAIRED_CAP_BPP,
-        "side": SIDE,
-        "at_the_cap": int((kl >= PAIRED_CAP_BPP).sum()),
-        "rows": rows,
-    }
+    return {"step": PAIRED_STEP, "cap_bpp": cap, "side": SIDE, "at_the_cap": int((kl >= most).sum()), "rows": rows}
 
 
 @torch.no_grad()
@@ -286,8 +286,8 @@ def noisy_pictures(network: FlowCodecModel, pictures: np.ndarray, step: float, s
 
 def measure_pictures(inputs: Inputs) -> dict[str, Any]:
     """Middles of the test pictures: distance of files from the estimate of Shannon's bound, and realism of what is decoded."""
-    fresh, seen_set = inputs.kodak_crops(PICTURE_SIDE), inputs.sets[0]
-    seen = middles(seen_set.pictures[:: max(len(seen_set.pictures) // 24, 1)], PICTURE_SIDE)
+    fresh, seen_set = inputs.kodak_crops(PICTURE_SIDE, every=2), inputs.sets[0]
+    seen = middles(seen_set.pictures[:: max(len(seen_set.pictures) // 12, 1)], PICTURE_SIDE)
     fresh_hashes = frozenset(divergences.content_hash(picture) for picture in fresh)
     entropies = cross_entropies(inputs.network, fresh)
     decoded: dict[tuple[str, float], np.ndarray] = {}
@@ -300,14 +300,14 @@ def measure_pictures(inputs: Inputs) -> dict[str, Any]:
                 {"channel": channel, "step": step, "bits": float(bpp.mean()) / 3, "mse": mse}
                 | {"shannon_bits": shannon_bits(entropies, mse)}
             )
-    count, rng = inputs.count(1500, 100), np.random.default_rng(7)
+    count, rng = inputs.count(1000, 100), np.random.default_rng(7)
 
     def pairs(first: np.ndarray, second: np.ndarray, images: frozenset[str], windows: int) -> Pairs:
         return patch_pairs(first, second, windows, WINDOW, images, rng)
 
     def realism(channel: str, step: float | None, critics: np.ndarray, counterparts: np.ndarray) -> dict[str, Any]:
         found = compare(
-            pairs(seen, critics, seen_set.hashes, 800), pairs(fresh, counterparts, fresh_hashes, count), MEMBERS, DELTA
+            pairs(seen, critics, seen_set.hashes, 500), pairs(fresh, counterparts, fresh_hashes, count), MEMBERS, DELTA
         )
         numbers = {name: {"at_least": bound.value, "mean": bound.mean} for name, bound in found.items()}
         error = float(np.mean((counterparts.astype(float) - fresh) ** 2))

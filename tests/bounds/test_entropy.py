@@ -57,18 +57,27 @@ def test_shannon_on_a_gaussian_is_its_rate() -> None:
     assert entropy.shannon_estimate(-10.0, 1.0, 1.0) == 0
 
 
-def test_no_sample_costs_less_than_the_least(tiny: FlowCodecModel) -> None:
-    """The cheapest coefficient there is, at its location under the smallest scale: the range that paired differences rest on."""
-    channel = rates.RecordedNoise(torch.Generator().manual_seed(0))
-    scales = torch.linspace(-7.75, 13.0, 300)
-    with torch.no_grad():
-        for kind in (0, 1):
-            log_prob, _ = tiny.density.noisy(torch.zeros(300), scales, kind, rates.NOISE_VARIANCE)
-            bits = (-log_prob - channel.entropy) / math.log(2)
-            assert 3 * float(bits.min()) == pytest.approx(rates.LEAST_BPP, abs=2e-3)
-            assert 3 * float(bits.min()) >= rates.LEAST_BPP - 1e-6
-    flat = np.full((2, 3, 32, 32), 77, np.uint8)
-    assert (rates.model_rates(tiny, flat, step_index(250.0), 0).kl_bpp > rates.LEAST_BPP).all()
+def test_the_floor_under_log_ratios_costs_next_to_nothing() -> None:
+    """q = N(m, 1), p = N(0, 1): raising T = ln q/p from below adds at most e^(-L - 1), and what is taken off makes up for it."""
+    assert rates.LEAST_NATS == -10.0
+    rng = np.random.default_rng(0)
+    for m in (0.5, 3.0):
+        nats = m * (m + rng.normal(size=1_000_000)) - m**2 / 2
+        for least in (0.0, 1.0, 3.0):
+            assert np.maximum(-least - nats, 0).mean() <= math.exp(-least - 1)
+    pixels = 64
+    values, low, high = rates.floored_bpp(np.array([-5.0, 0.0, 0.5, 9.0]), 1.0, pixels)
+    assert low <= values.min() and values.max() <= high == 1.0
+    assert low == pytest.approx(-10 / math.log(2) / pixels, abs=1e-5)
+    assert (values[1:3] < [0.0, 0.5]).all() and values[2] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_sampled_and_known_entropies_of_the_noise_agree(tiny: FlowCodecModel, crops: np.ndarray) -> None:
+    """ln q(z|x) at the sample has the mean that the other way of counting uses."""
+    known = rates.model_rates(tiny, crops, step_index(30.0), 4).kl_bpp
+    sampled = rates.model_rates(tiny, crops, step_index(30.0), 4, sampled=True).kl_bpp
+    assert 0.005 < (sampled - known).std() < 0.2
+    assert sampled.mean() == pytest.approx(known.mean(), abs=0.03)
 
 
 def test_noisy_latents_leave_the_data_as_noise_grows(tiny: FlowCodecModel, crops: np.ndarray) -> None:

@@ -26,9 +26,8 @@ BLOCK = 36
 RECORDED_LEVELS = (1, 2)
 RAW_BPP = 24.0
 """What an image costs that is sent as it is."""
-LEAST_BPP = -1.5 / math.log(2)
-"""No sample's ``kl_bpp`` is below: a density with noise of variance 1/12 is at most that of the noise alone, so a coefficient
-costs at least (1/2) log2(2 pi / 12) - (1/2) log2(2 pi e / 12) bits, three coefficients a pixel."""
+LEAST_NATS = -10.0
+"""Where sampled log-ratios of an image may be clipped from below at next to no cost, see ``floored_bpp``."""
 _FLAG_BITS = 1 + 1 / (math.e * math.log(2))
 _BATCH_PIXELS = 1 << 18
 _U_LIMIT = 8.0
@@ -37,18 +36,22 @@ _U_LIMIT = 8.0
 class RecordedNoise:
     """The training channel z_hat = z + n, n ~ N(0, 1/12), which also keeps u = Phi^-1(F(z_hat)) of every call."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generator: torch.Generator, sampled: bool = False) -> None:
+        self.generator, self.sampled = generator, sampled
         self.entropy = 0.5 * math.log(2 * math.pi * math.e * NOISE_VARIANCE)
         self.uniformised: list[Tensor] = []
 
     def __call__(
         self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
     ) -> tuple[Tensor, Tensor]:
-        offset = z + torch.empty_like(z).normal_(generator=self.generator) * NOISE_VARIANCE**0.5 - location
+        noise = torch.empty_like(z).normal_(generator=self.generator)
+        offset = z + noise * NOISE_VARIANCE**0.5 - location
         log_prob, shrunk = density.noisy(offset, log2_scale, kind, NOISE_VARIANCE)
         self.uniformised.append(self._gaussianised(offset, log2_scale, density, kind))
-        return location + shrunk, (-log_prob - self.entropy) / math.log(2)
+        nats = -log_prob - self.entropy
+        if self.sampled:
+            nats = nats + (1 - noise.square()) / 2
+        return location + shrunk, nats / math.log(2)
 
     @staticmethod
     def _gaussianised(offset: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int) -> Tensor:
@@ -92,6 +95,18 @@ class ModelRates:
         return RAW_BPP + _FLAG_BITS / self.pixels
 
 
+def floored_bpp(sampled_bpp: np.ndarray, cap_bpp: float, pixels: int) -> tuple[np.ndarray, float, float]:
+    """(values, low, high): values in [low, high] whose mean is at most the KL, from sampled log-ratios T = ln q(z|x) / p(z).
+
+    With L = -LEAST_NATS, raising T to -L where it is below adds E_q (-L - T)+ <= E_q exp(-L - T - 1) = e^(-L - 1) nats at most,
+    since t+ <= e^(t - 1) and E_q[p / q] <= 1; as much is taken off all values. Lowering T to the cap only lowers the mean.
+    """
+    unit = math.log(2) * pixels
+    excess = math.exp(LEAST_NATS - 1) / unit
+    low, high = LEAST_NATS / unit - excess, cap_bpp
+    return np.clip(sampled_bpp - excess, low, high), low, high
+
+
 def coarsest_bits(values: np.ndarray) -> np.ndarray:
     """Bits of the fixed code (docs/format.md, 6.4) of integers (n, 3)."""
     numbers = np.where(values < 0, -2 * values - 1, 2 * values) + 1
@@ -99,8 +114,11 @@ def coarsest_bits(values: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed: int) -> ModelRates:
-    """Passes crops uint8 (n, 3, S, S), S a power of two from 8 on, through the model once, with one draw of the noise each."""
+def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed: int, sampled: bool = False) -> ModelRates:
+    """Passes crops uint8 (n, 3, S, S), S a power of two from 8 on, through the model once, with one draw of the noise each.
+
+    ln q(z|x) enters by its mean, which is known; with ``sampled`` by its value at z, for ``floored_bpp``.
+    """
     n, _, side, width = crops.shape
     if side != width or side < 8 or side & (side - 1):
         raise InputError(f"side of the crops: expected a power of two from 8 on, found {side}x{width}")
@@ -109,7 +127,7 @@ def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed:
     blocks: dict[int, list[np.ndarray]] = {level: [] for level in RECORDED_LEVELS}
     for part in np.array_split(crops, math.ceil(n * side * side / _BATCH_PIXELS)):
         image, indices = torch.from_numpy(part).float(), torch.full((len(part),), step_index)
-        channel = RecordedNoise(generator)
+        channel = RecordedNoise(generator, sampled)
         result = model(image, indices, channel)
         coarsest = model.flow(image, indices)[0][0] / steps_of(indices)
         kl.append(result.bits.numpy() + coarsest_bits(coarsest.round().flatten(1).numpy()))
