@@ -3,7 +3,7 @@
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
 A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed, lossless,
-ablation or published.
+ablation, effort or published.
 """
 
 import argparse
@@ -128,6 +128,22 @@ def ablation_table(document: Mapping[str, Any]) -> str:
     return "\n".join([markdown_table(["arm", "BD-rate", "lower half", "upper half", "kMAC a pixel"], rows), "", note])
 
 
+def effort_table(document: Mapping[str, Any]) -> str:
+    """What each effort above the default saves and costs."""
+    rows = [
+        [
+            f"`--effort {row['effort']}`",
+            f"{row['bd_rate_percent']:+.1f} %",
+            f"{min(row['bd_rate_percent_by_crop']):+.1f} to {max(row['bd_rate_percent_by_crop']):+.1f} %",
+            f"{row['cpu_s_per_megapixel']:.0f} s",
+        ]
+        for row in document["rows"][1:]
+    ]
+    steps = ", ".join(f"{step:g}" for step in document["steps"])
+    table = _markdown(["", "BD-rate against the default", "crop by crop", "CPU time per megapixel"], rows)
+    return f"{table}\n\n{document['data']}; steps {steps}; one thread of a busy machine; model {document['model']}."
+
+
 def study_table(document: Mapping[str, Any]) -> str:
     """The rows of a study, columns as its file names them; signed numbers with one digit."""
     columns = document["columns"]
@@ -180,6 +196,9 @@ def main() -> int:
         if "ablation" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
+        if "effort" in found:
+            page = ROOT / "docs/ablations.md"
+            page.write_text(replace_block(page.read_text(), "effort", effort_table(found["effort"])))
         if "published" in found:
             page = ROOT / "docs/evidence.md"
             page.write_text(replace_block(page.read_text(), "published", study_table(found["published"])))
