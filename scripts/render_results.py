@@ -140,7 +140,7 @@ def effort_table(document: Mapping[str, Any]) -> str:
         for row in document["rows"][1:]
     ]
     steps = ", ".join(f"{step:g}" for step in document["steps"])
-    table = _markdown(["", "BD-rate against the default", "crop by crop", "CPU time per megapixel"], rows)
+    table = markdown_table(["", "BD-rate against the default", "crop by crop", "CPU time per megapixel"], rows)
     return f"{table}\n\n{document['data']}; steps {steps}; one thread of a busy machine; model {document['model']}."
 
 
