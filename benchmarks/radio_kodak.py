@@ -33,7 +33,6 @@ DIGITAL = {
 CODED = {
     "hybrid_1_6": Experiment("hybrid", 1 / 6, csnr_db=CSNR_HYBRID, draws=100, similarity=False),
     "layered_1_6": Experiment("layered", 1 / 6, csnr_db=(10.0,), link="rayleigh-slow", draws=400, similarity=False),
-    "hybrid_1_12": Experiment("hybrid", 1 / 12, csnr_db=CSNR_HYBRID, draws=100, similarity=False),
 }
 
 

@@ -234,11 +234,20 @@ class Decoded:
         return bool(self.right.all())
 
 
+def positions(plan: Segment) -> np.ndarray:
+    """Where the coded symbols of a segment of a mode without repetitions lie, in the order of its coded bits."""
+    return _shuffle(plan.uses)[: plan.blocks * plan.block_uses]
+
+
 def receive(received: Received, plan: Segment, layer: float = 0.0) -> Decoded:
     """``layer``: power of an analog layer on the symbols, which the LLRs count as noise."""
     # Noise differs from use to use, so the LLRs of a symbol's repetitions add up.
     parts = [llrs(received.samples[row], received.gains[row], received.noise, plan.mode.bits, layer) for row in _places(plan)]
-    ratios = np.sum(parts, axis=0)
+    return decode(np.sum(parts, axis=0), plan)
+
+
+def decode(ratios: np.ndarray, plan: Segment) -> Decoded:
+    """From LLRs of all coded bits, those of the symbols at ``positions``."""
     coded = plan.block_uses * plan.mode.bits
     bits, right = _code(plan.information, coded, plan.mode.bits).decode(ratios.reshape(plan.blocks, coded))
     bits = bits.reshape(-1) ^ _scrambler(bits.size)

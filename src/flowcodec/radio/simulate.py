@@ -15,14 +15,16 @@ import numpy as np
 
 from flowcodec.errors import InputError
 from flowcodec.radio import layering
+from flowcodec.radio.analog import RECEIVERS, AnalogSystem, Sender
 from flowcodec.radio.digital import MODES, Mode, best_mode
 from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.link import Link, find_link
+from flowcodec.radio.softcast import DctSystem
 from flowcodec.radio.systems import DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Source
 from flowcodec.radio.transmission import HEADER_USES, PILOT_SPACING, PREAMBLE_USES, data_uses, uses_of
 from flowcodec.runtime.bundle import load_model
 
-EXPERIMENTS = ("digital", "hybrid", "layered")
+EXPERIMENTS = ("digital", "hybrid", "layered", "analog")
 _PEAK = 255.0
 DRAWN = "psnr_db_drawn"
 """Of a row under fading: the PSNR of every draw."""
@@ -36,7 +38,8 @@ class Experiment:
 
     mode: str = "hybrid"
     """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: beside our fixed digital one. ``layered``: for
-    rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows."""
+    rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows.
+    ``analog``: the analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0
@@ -45,6 +48,8 @@ class Experiment:
     draws: int = 10
     share: float = DEFAULT_SHARE
     seed: int = 0
+    receiver: str = "learned"
+    """Of the analog mode: learned, prior or linear."""
     coded: bool = False
     """Every block is really coded and decoded; otherwise its fate is drawn from the table (awgn and rayleigh-slow only)."""
     similarity: bool = True
@@ -60,6 +65,8 @@ class Experiment:
             raise InputError(f"cbr: expected more than 0 and at most 2, found {self.cbr}")
         if not 0 < self.share < 0.6:
             raise InputError(f"share: expected more than 0 and less than 0.6, found {self.share}")
+        if self.receiver not in RECEIVERS:
+            raise InputError(f"receiver: expected one of {', '.join(RECEIVERS)}, found {self.receiver!r}")
         if self.draws < 1:
             raise InputError(f"draws: expected at least 1, found {self.draws}")
         if not self.coded and self.link not in _TABLE_LINKS:
@@ -168,13 +175,24 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
     def layered(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
         return f"{csnr_db:g}", lambda source, uses: LayeredSystem(source, layering.layered(source.ladder, uses, csnr_db), True)
 
+    if experiment.mode == "analog":
+        sender, receiver = Sender(), experiment.receiver
+
+        def matched(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
+            return f"{csnr_db}", lambda source, uses: AnalogSystem(source, sender(source, uses, csnr_db), receiver)
+
+        plan: dict[str, Choice] = {"analog": lambda _, uses, pixels: matched(design, uses, pixels)}
+        if set(experiment.csnr_db) != {design}:
+            plan["analog, matched"] = matched
+        plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
+        return plan
     if experiment.mode == "hybrid":
         return {
             "hybrid": hybrid,
             "FlowCodec, fixed": digital(ours, lambda *_: best_mode(design)),
         }
     if experiment.mode == "layered":
-        plan: dict[str, Choice] = {"layered": layered}
+        plan = {"layered": layered}
         # The mode that training photographs choose, and others beside it to show that it is no straw man.
         for label, factor in (("single mode", 1.0), *((f"single mode, rate x{factor:g}", factor) for factor in _OTHER_RATES)):
             plan[f"FlowCodec, {label}"] = digital(ours, _faster(factor))

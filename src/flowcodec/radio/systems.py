@@ -45,6 +45,11 @@ class Rival(Protocol):
     def decode(self, data: bytes) -> np.ndarray: ...
 
 
+def quality(image: np.ndarray, pixels: np.ndarray, layer: str, similarity: bool = True) -> Quality:
+    """Of a received picture; ``similarity``: whether MS-SSIM is measured."""
+    return Quality(psnr_db(image, pixels), ms_ssim(image, pixels) if similarity else None, layer)
+
+
 @dataclass(frozen=True)
 class RateTable:
     """A codec of which files were measured before: (size in bytes, PSNR in dB, MS-SSIM) by image, sizes rising.
@@ -79,7 +84,7 @@ class Source:
         self.ladder = Ladder(self.image)
 
     def quality(self, pixels: np.ndarray, layer: str) -> Quality:
-        return Quality(psnr_db(self.image, pixels), ms_ssim(self.image, pixels) if self.similarity else None, layer)
+        return quality(self.image, pixels, layer, self.similarity)
 
     def file(self, rival: Rival | None, size: int) -> tuple[bytes, np.ndarray] | None:
         """(the best file of at most ``size`` bytes of ours or of a rival, its picture); None where there is none so small."""
