@@ -24,7 +24,7 @@ from flowcodec.runtime.image import read_picture
 from flowcodec.runtime.step import log2_step, step_index
 from flowcodec.training.data import list_images
 
-_PRIOR_DRAWS = 200_000
+_PRIOR_DRAWS = 100_000
 _CRITIC_BLOCKS = 200_000
 
 

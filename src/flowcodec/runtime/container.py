@@ -119,7 +119,7 @@ class File:
         return next((box.payload for box in self.boxes if box.kind == kind), None)
 
 
-class _Cursor:
+class Cursor:
     """Reads little-endian fields off ``data``, front to back; raises TruncatedFile where there are too few bytes."""
 
     def __init__(self, data: bytes | memoryview, name: str) -> None:
@@ -165,7 +165,7 @@ def varint(value: int) -> bytes:
 
 def parse_varint(payload: bytes, name: str) -> int:
     """The varint that fills a payload. Raises FormatError."""
-    cursor = _Cursor(payload, name)
+    cursor = Cursor(payload, name)
     value = cursor.varint()
     if cursor.remaining:
         raise FormatError(f"{name}: expected {cursor.position} bytes, found {len(payload)}")
@@ -184,7 +184,7 @@ def _header_payload(header: Header) -> bytes:
 
 
 def _parse_header(payload: memoryview) -> Header:
-    cursor = _Cursor(payload, "header")
+    cursor = Cursor(payload, "header")
     width, height, mode, step_index = cursor.varint(), cursor.varint(), cursor.uint(1), cursor.uint(2)
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
     if cursor.remaining:
@@ -218,7 +218,7 @@ def _verified_boxes(data: bytes) -> Iterator[tuple[int, memoryview]]:
     """Kind and payload (not copied) of each box, once its size and CRC are checked; at last, that nothing follows."""
     if not MAGIC.startswith(data[: len(MAGIC)]):
         raise FormatError(f"expected a FlowCodec file (first bytes {MAGIC.hex()}), found {data[: len(MAGIC)].hex()}")
-    cursor = _Cursor(data, "file")
+    cursor = Cursor(data, "file")
     cursor.take(len(MAGIC))
     if (version := cursor.uint(1)) != VERSION:
         raise UnsupportedVersion(f"format version {version}, this decoder reads {VERSION}; update flowcodec")
