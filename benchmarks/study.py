@@ -74,15 +74,18 @@ class Arm:
 class FinestLevels(FlowCodecModel):
     """The codec's LEVELS finest levels; the low band below them is known, exactly and for nothing, and couplings are zero."""
 
-    def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = False) -> CodecResult:
+    def forward(
+        self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = False, levels: int | None = LEVELS
+    ) -> CodecResult:
         n, _, height, width = image.shape
         shapes, step = level_shapes(height, width), steps_of(step_index)
         ll, details = self.flow.color(image)[0], []
-        for _ in range(LEVELS):
+        count = levels or LEVELS
+        for _ in range(count):
             (ll, detail), _ = self.flow.lifting(ll)
             details.append(detail)
         bits, latent_sse, carried = image.new_zeros(n), image.new_zeros(n), None
-        for level in range(LEVELS, 0, -1):
+        for level in range(count, 0, -1):
             group, detail = level_group(level), details[level - 1]
             band_step = step * self.step_multipliers(step_index, group)
             mask = detail_mask(*shapes[level - 1])

@@ -3,7 +3,7 @@
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
 A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed, lossless,
-ablation or published.
+ablation, effort or published.
 """
 
 import argparse
@@ -116,12 +116,32 @@ def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> s
 def ablation_table(document: Mapping[str, Any]) -> str:
     """BD-rate of each arm against the default, over the whole range and its two halves."""
     rows = [
-        [row["arm"], *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high"))]
-        for row in document["rows"][1:]
+        [
+            row["arm"],
+            *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high")),
+            _cell(row["kmac_per_pixel"], ".1f"),
+        ]
+        for row in document["rows"]
     ]
     window = document["rows"][0]["window_db"]
     note = f"{document['data']}; {window[0]:.1f}–{window[1]:.1f} dB; model {document['model']}."  # noqa: RUF001
-    return "\n".join([markdown_table(["arm", "BD-rate", "lower half", "upper half"], rows), "", note])
+    return "\n".join([markdown_table(["arm", "BD-rate", "lower half", "upper half", "kMAC a pixel"], rows), "", note])
+
+
+def effort_table(document: Mapping[str, Any]) -> str:
+    """What each effort above the default saves and costs."""
+    rows = [
+        [
+            f"`--effort {row['effort']}`",
+            f"{row['bd_rate_percent']:+.1f} %",
+            f"{min(row['bd_rate_percent_by_crop']):+.1f} to {max(row['bd_rate_percent_by_crop']):+.1f} %",
+            f"{row['cpu_s_per_megapixel']:.0f} s",
+        ]
+        for row in document["rows"][1:]
+    ]
+    steps = ", ".join(f"{step:g}" for step in document["steps"])
+    table = markdown_table(["", "BD-rate against the default", "crop by crop", "CPU time per megapixel"], rows)
+    return f"{table}\n\n{document['data']}; steps {steps}; one thread of a busy machine; model {document['model']}."
 
 
 def study_table(document: Mapping[str, Any]) -> str:
@@ -176,6 +196,9 @@ def main() -> int:
         if "ablation" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
+        if "effort" in found:
+            page = ROOT / "docs/ablations.md"
+            page.write_text(replace_block(page.read_text(), "effort", effort_table(found["effort"])))
         if "published" in found:
             page = ROOT / "docs/evidence.md"
             page.write_text(replace_block(page.read_text(), "published", study_table(found["published"])))
