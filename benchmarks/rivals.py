@@ -10,7 +10,6 @@ timed: the networks of the rivals are plain PyTorch.
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,7 @@ from flowcodec.benchmark.run import run_benchmark
 from flowcodec.errors import FlowCodecError
 from flowcodec.export.run import export_model
 from flowcodec.model import checkpoint
-from flowcodec.training.config import DataConfig
-from flowcodec.training.data import PixelStore, training_crops
+from flowcodec.training.data import PixelStore
 
 RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (20.0, 40.0, 80.0, 160.0)
@@ -43,8 +41,8 @@ class SmallFlowCodec(FlowCodec):
         return super().describe() | {"training": self.rival.describe()["training"] if self.rival else None}
 
 
-def exported(rival: TrainedRival, data: Sequence[Path]) -> SmallFlowCodec:
-    """The first model as the codec reads it: integers, tables from training photographs."""
+def exported(rival: TrainedRival) -> SmallFlowCodec:
+    """The first model as the codec reads it: integers, tables of its learned density."""
     target = rival.folder / "flowcodec_small.flowmodel"
     source = weights_file(rival.folder, rival.config, rival.settings[0])
     tensors, header = checkpoint.load(source)
@@ -52,7 +50,7 @@ def exported(rival: TrainedRival, data: Sequence[Path]) -> SmallFlowCodec:
         weights = rival.folder / "flowcodec_small.safetensors"
         seen = {"step": rival.config.steps, "pixels_seen": rival.config.pixels_seen}
         checkpoint.save(weights, tensors, header | seen | {"config": {"model": asdict(SIZES)}})
-        export_model(weights, target, lambda _: None, counted=training_crops(data, DataConfig(), count=32, side=128))
+        export_model(weights, target, lambda _: None)
     return SmallFlowCodec(model=str(target), settings=STEPS, label=rival.name, rival=rival)
 
 
@@ -78,7 +76,7 @@ def main() -> int:
             trained = [
                 train_all(config, lambda: PixelStore.open(arguments.data, pixels), arguments.models, say) for config in configs
             ]
-        codecs = [exported(rival, arguments.data) if rival.config.rival == "flowcodec" else rival for rival in trained]
+        codecs = [exported(rival) if rival.config.rival == "flowcodec" else rival for rival in trained]
         if arguments.images:
             chosen = choose(["psnr"])
             run_benchmark(arguments.images, codecs, arguments.out, limit=arguments.limit, metrics=chosen, timing=False)

@@ -113,7 +113,7 @@ def test_export_prints_bounds_and_the_rate_lost(monkeypatch, tmp_path):
     Image.fromarray(noise(100, 280, 3)).save(tmp_path / "b.png")
     seen = []
 
-    def export_model(source, target, report, images=(), reference=None, counted=()):
+    def export_model(source, target, report, images=(), reference=None, counted=(), indices=((), ())):
         shapes = [[image.shape for image in group] for group in (images, counted)]
         seen.append((source, target, *shapes, reference))
         report({"event": "bound", "layer": "prior.stem", "bound": 1234567.0})
