@@ -36,7 +36,7 @@ def peak_bytes() -> int:
 
 def decode(data: bytes, **options: Any) -> np.ndarray:
     image = flowcodec.decode(data, threads=1, **options)
-    assert isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3), repr(image)
+    assert isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16) and image.ndim in (2, 3), repr(image)
     return image
 
 

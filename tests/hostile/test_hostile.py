@@ -123,7 +123,7 @@ def originals(photograph: np.ndarray) -> dict[str, bytes]:
         "metadata": flowcodec.encode(_with_metadata(rgb)),
         "pixel": flowcodec.encode(rgb[:1, :1]),
         "line": flowcodec.encode(rgb[:1]),
-        "lossless": flowcodec.encode(photograph[200:240, 300:348], lossless=True),
+        "lossless": flowcodec.encode(photograph[200:224, 300:330], lossless=True),
         "near lossless": flowcodec.encode(rgba, max_error=2),
         "stored": flowcodec.encode(rgb // 128 * 100, lossless=True),
     }

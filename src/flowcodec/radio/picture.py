@@ -120,8 +120,8 @@ class _Reader:
         self.details: dict[int, np.ndarray] = {}
         self.variances: dict[int, np.ndarray] = {}
 
-    def coarsest(self, step: int) -> np.ndarray:
-        self.found = self._decoder.coarsest(step)
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
+        self.found = self._decoder.coarsest(step, base)
         if self._ends == [0]:
             self._boxes_left -= 1
         return self.found
@@ -163,7 +163,7 @@ class _Coarsest:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
 
-    def coarsest(self, step: int) -> np.ndarray:
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
         return self.values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
