@@ -124,7 +124,8 @@ def measure_divergence(options: argparse.Namespace) -> dict[str, Any]:
 
     def row(name: str) -> dict[str, Any]:
         shares = np.array(values[name]) / truth[name]
-        found = {"member": name, "truth": truth[name], "above": int((shares > 1).sum()), "median_share": float(np.median(shares))}
+        finite = truth[name] if math.isfinite(truth[name]) else None
+        found = {"member": name, "truth": finite, "above": int((shares > 1).sum()), "median_share": float(np.median(shares))}
         if name in kl:
             of_kl = np.array(kl[name]) / truth["kl"]
             low, middle, high = np.percentile(of_kl, [0, 50, 100]).tolist()

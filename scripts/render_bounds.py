@@ -61,8 +61,7 @@ def certified(measured: Mapping[str, Any]) -> str:
 def divergence(m: Mapping[str, Any]) -> str:
     cells = []
     for r in m["members"]:
-        finite = math.isfinite(r["truth"])
-        own = [f"{r['truth']:.3f}" if finite else "∞", f"{r['median_share']:.1%}" if finite else "", r["above"]]
+        own = ["∞", "", r["above"]] if r["truth"] is None else [f"{r['truth']:.3f}", f"{r['median_share']:.1%}", r["above"]]
         if "kl_above" in r:
             shares = ", ".join(f"{r[f'kl_{name}_share']:.1%}" for name in ("least", "median", "largest"))
             cells.append([r["member"], *own, shares, r["kl_below_80_percent"], r["kl_above"]])
