@@ -11,6 +11,8 @@ _START_BPP = 0.15
 """Bits per pixel of the first guess, at ``_START_INDEX``."""
 _START_INDEX = 832
 _WINDOW_S = 1.0
+_HASTE = 2
+"""What was spent too much is saved so many times over within the window: the end may be nearer than one knows."""
 _EXPONENT = 1.1
 """About log2(bits) lost for each octave of the step."""
 _MOST_CHANGE = STEPS_PER_OCTAVE // 3
@@ -65,7 +67,7 @@ class BitRate:
 
     def choose(self, intra: bool) -> int:
         left = self._window if self._frames is None else max(min(self._window, self._frames - self._done), 1)
-        budget = self._owed + left * self._per_frame
+        budget = (_HASTE if left == self._window else 1) * self._owed + left * self._per_frame
         # The window's bits at an index: the rest of the window are P-frames, but for the I-frame that may be due now.
         intras = left if self._all_intra else int(intra)
         index = self._index
