@@ -420,7 +420,7 @@ def export(
     indices: tuple[list[int], list[int]] = ([], [])
     if data and (data[0] / INDEX_FILE).exists():
         store = PairStore(data)
-        (images, held_out), (counted, trained) = spread_pairs(store, True, 12), spread_pairs(store, False, 160)
+        (images, held_out), (counted, trained) = spread_pairs(store, True, 8), spread_pairs(store, False, 48)
         indices = (held_out, trained)
     else:
         images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]

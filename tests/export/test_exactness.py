@@ -1,5 +1,6 @@
 """The exactness rule: ONNX Runtime, torch and the NumPy int64 oracle compute equal integers, and the bound is proved."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from flowcodec.model import checkpoint
 from flowcodec.model.codec import FlowCodecModel, ModelConfig
 from flowcodec.model.networks import Arithmetic, FixedConv2d
 from flowcodec.model.runner import TorchRunner
-from flowcodec.runtime.bundle import Model, read_model
+from flowcodec.runtime.bundle import SHIPPED, Model, load_model, read_model
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_picture
 from flowcodec.runtime.image import Picture
@@ -71,8 +72,10 @@ def test_runners_are_equal(source: str, height: int, width: int, request: pytest
                 np.testing.assert_array_equal(result, truth, err_msg=name)
 
 
-def test_shipped_graphs_are_those_of_the_weights(trained: FlowCodecModel, model: Model) -> None:
+@pytest.mark.parametrize("name", ["default", "video"])
+def test_shipped_graphs_are_those_of_the_weights(name: str) -> None:
     """Torch on the committed weights equals the shipped model: the wheel holds what was trained."""
+    trained, model = checkpoint.load_model(WEIGHTS.with_name(f"{name}.safetensors"))[0], load_model(name)
     runner, torch_runner = OrtRunner(model.graphs, 2), TorchRunner(trained)
     assert set(build_graphs(trained)[0]) == set(model.graphs)
     for name, graph in model.graphs.items():
@@ -159,9 +162,15 @@ def test_export_of_a_model_round_trips(random_model: FlowCodecModel, photograph:
 
 def test_shipped_model_meets_its_budgets(model: Model) -> None:
     """At most 8 MB, 60 kMAC a pixel in the decoder, and 0.5 % of the rate lost to integers at every step measured."""
-    import flowcodec.runtime.bundle as bundle
-
-    assert (bundle.SHIPPED / "default.flowmodel").stat().st_size <= 8_000_000
+    assert (SHIPPED / "default.flowmodel").stat().st_size <= 8_000_000
     assert model.card["kmac_per_pixel"] <= 60
     assert len(model.card["rate_lost_percent"]) == 4
     assert max(model.card["rate_lost_percent"]) < 0.5
+
+
+def test_shipped_models_fit_the_wheel_together() -> None:
+    """A wheel is compressed; 12 MB are for everything, of which code and data take one. P-frames cost little more."""
+    assert sum(len(zlib.compress(path.read_bytes())) for path in SHIPPED.glob("*.flowmodel")) <= 11_000_000
+    video = load_model("video")
+    assert video.card["kmac_per_pixel"] <= 70
+    assert max(video.card["rate_lost_percent"]) < 0.5
