@@ -6,18 +6,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flowcodec.commands import bounds, evidence, radio, video
+from flowcodec.commands.options import AsJson, FileModel, ModelName, Threads
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
-
-if TYPE_CHECKING:
-    pass
 
 SUFFIX = ".flow"
 _TERMINATED = 128 + signal.SIGTERM
@@ -71,9 +69,6 @@ app = typer.Typer(
 )
 
 
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
-ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 InterModel = Annotated[
     str | None,
     typer.Option("--inter-model", metavar="NAME|PATH", help="Of films: the model of P-frames."),
@@ -119,7 +114,7 @@ def encode(
     psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Every pixel exactly.")] = False,
     max_error: Annotated[
-        int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
+        int | None, typer.Option("--max-error", metavar="N", min=0, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
         Literal["round", "dither", "gaussian"],
@@ -135,6 +130,10 @@ def encode(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
     ] = False,
+    effort: Annotated[
+        int,
+        typer.Option(min=1, max=9, help="Above 3 the encoder searches for better symbols: slow, and needs flowcodec[train]."),
+    ] = 3,
     cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
     bitrate: Annotated[
@@ -153,13 +152,13 @@ def encode(
         hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error / --bitrate"
         raise typer.BadParameter("give only one of these", param_hint=hint)
     from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
+    from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
     from flowcodec.video.sniff import is_film
 
-    chosen = {} if quality is None else {"quality": quality}
     settings = EncodeSettings(
-        **chosen,
+        quality=EncodeSettings.quality if quality is None else quality,
         step=step,
         channel=channel,
         model=model,
@@ -174,6 +173,8 @@ def encode(
         roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
+        refiner=refiner_of(effort, model, threads),
+        feedback=effort >= DEFAULT_EFFORT,
     )
 
     part = video.Part.parse(frames, start)
@@ -220,9 +221,7 @@ def decode(
         ),
     ],
     threads: Threads = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
     levels: Annotated[
         int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
     ] = 0,
@@ -300,9 +299,7 @@ def compare(
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The image to compare with; - is stdin.")],
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or .flow files of the same size.")],
     as_json: AsJson = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
 ) -> None:
     """Measure PSNR and MS-SSIM (of the colours, without alpha), and the bits per pixel of compressed files."""
     import math

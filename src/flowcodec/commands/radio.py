@@ -45,7 +45,7 @@ def _range(text: str) -> tuple[float, ...]:
 @app.command()
 def simulate(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of images.")],
-    mode: Annotated[Literal["digital", "hybrid"], typer.Option(help="What is compared.")] = "hybrid",
+    mode: Annotated[Literal["digital", "hybrid", "analog"], typer.Option(help="What is compared.")] = "hybrid",
     cbr: Cbr = "1/12",
     design_snr: DesignSnr = 10.0,
     link: Annotated[
@@ -54,6 +54,7 @@ def simulate(
     snr: Annotated[str, typer.Option("--snr", metavar="LOW:HIGH:STEP", help="CSNRs in dB.")] = "1:19:3",
     draws: Annotated[int, typer.Option(min=1, help="Draws of the link for each image and CSNR.")] = 10,
     share: Share = 0.05,
+    receiver: Annotated[Literal["learned", "prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "learned",
     coded: Annotated[
         bool, typer.Option("--coded", help="Code and decode every block, instead of drawing its fate from measured rates.")
     ] = False,
@@ -71,7 +72,7 @@ def simulate(
     from flowcodec.radio.simulate import Experiment, simulate
     from flowcodec.runtime.image import write_whole
 
-    experiment = Experiment(mode, _cbr(cbr), design_snr, _range(snr), link, draws, share, seed, coded)
+    experiment = Experiment(mode, _cbr(cbr), design_snr, _range(snr), link, draws, share, seed, receiver, coded)
     pixels = {image.name: image.pixels() for image in find_images(images)}
     rivals = (Jpeg(), WebP()) if mode == "digital" else ()
     with CountReport("simulating") as progress:

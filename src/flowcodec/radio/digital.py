@@ -208,10 +208,19 @@ class Decoded:
         return bool(self.right.all())
 
 
+def positions(plan: Segment) -> np.ndarray:
+    """Where the coded symbols of a segment lie, in the order of its coded bits."""
+    return _shuffle(plan.uses)[: plan.blocks * plan.block_uses]
+
+
 def receive(received: Received, plan: Segment, layer: float = 0.0) -> Decoded:
     """``layer``: power of an analog layer on the symbols, which the LLRs count as noise."""
-    chosen = _shuffle(plan.uses)[: plan.blocks * plan.block_uses]
-    ratios = llrs(received.samples[chosen], received.gains[chosen], received.noise, plan.mode.bits, layer)
+    chosen = positions(plan)
+    return decode(llrs(received.samples[chosen], received.gains[chosen], received.noise, plan.mode.bits, layer), plan)
+
+
+def decode(ratios: np.ndarray, plan: Segment) -> Decoded:
+    """From LLRs of all coded bits, those of the symbols at ``positions``."""
     coded = plan.block_uses * plan.mode.bits
     bits, right = _code(plan.information, coded, plan.mode.bits).decode(ratios.reshape(plan.blocks, coded))
     bits = bits.reshape(-1) ^ _scrambler(bits.size)

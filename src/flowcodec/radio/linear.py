@@ -71,6 +71,14 @@ def receive(samples: np.ndarray, allocation: Allocation, scale: float, noise: fl
     return found * gains * variances / (gains**2 * variances + noise)
 
 
+def observe(samples: np.ndarray, allocation: Allocation, scale: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """(values, variances of their noise) of the active numbers, with no estimate yet: number + noise. See ``receive``."""
+    if scale == 0 or not np.isfinite(noise):
+        return np.zeros(len(allocation.chosen)), np.full(len(allocation.chosen), np.inf)
+    gains = allocation.gains * scale
+    return _unmix(samples)[: len(allocation.chosen)] / gains, noise / gains**2
+
+
 @lru_cache(maxsize=4)
 def _order(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.Generator(np.random.Philox(key=[_SEED, count]))

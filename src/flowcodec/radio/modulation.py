@@ -64,6 +64,11 @@ def llrs(samples: np.ndarray, gains: np.ndarray, noise: Noise, bits: int, layer:
     return found.reshape(-1)
 
 
+def ratios_of(log_density: np.ndarray) -> np.ndarray:
+    """ln p(y | s) of every point of a 2^m-QAM, (k, 2^m) -> (k, m) LLRs, for links of any law."""
+    return _ratio(log_density, _label_bits(log_density.shape[1].bit_length() - 1))
+
+
 def _dimension(samples: np.ndarray, gains: np.ndarray, variance: np.ndarray, bits: int) -> np.ndarray:
     """(k, m/2) LLRs of one real dimension; its noise has half the variance, hence no 2 below the square."""
     labels = _label_bits(bits // 2)

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowcodec.errors import InputError
+from flowcodec.radio.analog import RECEIVERS, AnalogSystem, Sender
 from flowcodec.radio.digital import best_mode
 from flowcodec.radio.link import Link, find_link
+from flowcodec.radio.softcast import DctSystem
 from flowcodec.radio.systems import DigitalSystem, HybridSystem, Quality, Rival, Source
 from flowcodec.radio.transmission import DEFAULT_SHARE, HEADER_USES, PILOT_SPACING, PREAMBLE_USES, uses_of
 
-MODES = ("digital", "hybrid")
+MODES = ("digital", "hybrid", "analog")
 _PEAK = 255.0
 _TABLE_LINKS = ("awgn", "rayleigh-slow")
 
@@ -28,7 +30,8 @@ class Experiment:
     """Raises InputError."""
 
     mode: str = "hybrid"
-    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: the hybrid system beside our digital ones."""
+    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: the hybrid system beside our digital ones.
+    ``analog``: the analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0
@@ -37,6 +40,8 @@ class Experiment:
     draws: int = 10
     share: float = DEFAULT_SHARE
     seed: int = 0
+    receiver: str = "learned"
+    """Of the analog mode: learned, prior or linear."""
     coded: bool = False
     """Every block is really coded and decoded; otherwise its fate is drawn from the table (awgn and rayleigh-slow only)."""
 
@@ -48,6 +53,8 @@ class Experiment:
             raise InputError(f"cbr: expected more than 0 and at most 2, found {self.cbr}")
         if not 0 < self.share < 0.6:
             raise InputError(f"share: expected more than 0 and less than 0.6, found {self.share}")
+        if self.receiver not in RECEIVERS:
+            raise InputError(f"receiver: expected one of {', '.join(RECEIVERS)}, found {self.receiver!r}")
         if self.draws < 1:
             raise InputError(f"draws: expected at least 1, found {self.draws}")
         if not self.coded and self.link not in _TABLE_LINKS:
@@ -126,6 +133,17 @@ def _plan(experiment: Experiment, rivals: Sequence[Rival]) -> dict[str, Callable
 
         return at
 
+    if experiment.mode == "analog":
+        sender, receiver = Sender(), experiment.receiver
+
+        def analog(at_db: float) -> tuple[str, Build]:
+            return f"{at_db}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
+
+        plan["analog"] = lambda _: analog(design)
+        if set(experiment.csnr_db) != {design}:
+            plan["analog, matched"] = analog
+        plan["linear DCT"] = lambda _: ("dct", lambda source, uses: DctSystem(source, uses, design))
+        return plan
     if experiment.mode == "hybrid":
         plan["hybrid"] = lambda _: ("hybrid", lambda source, uses: HybridSystem(source, uses, design, share))
         plan["FlowCodec, fixed"] = digital(None, True)

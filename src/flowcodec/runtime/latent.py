@@ -12,7 +12,7 @@ import numpy as np
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Block, Channel
-from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.feedback import LevelFeedback
 from flowcodec.runtime.integer import FRACTION_BITS
@@ -38,8 +38,7 @@ class _Latent:
     def __init__(self, model: Model, channel: Channel, channels: int, level_count: int, one_box: bool) -> None:
         self.model, self.channel, self.channels = model, channel, channels
         self._ends = box_ends(level_count)[-1:] if one_box else box_ends(level_count)
-        # Most channels' symbols have the model's tables; those of a simulation have tables of their own.
-        self._tables: Tables = getattr(channel, "symbol_tables", model.tables)
+        self._tables = channel.symbol_tables(model.tables)
 
     def _exchange(
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None

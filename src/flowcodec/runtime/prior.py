@@ -146,6 +146,8 @@ class Walk:
         self.model, self.runner, self.prediction = model, runner, prediction
         self.shapes = level_shapes(height, width)
         self.channels, self.step_index = channels, step_index
+        self.carried: np.ndarray | None = None
+        """Features (16, H, W) for the level at which the walk stands, none at the coarsest."""
 
     def run(
         self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0, level_begun: LevelBegun | None = None
@@ -159,7 +161,7 @@ class Walk:
         base = np.zeros(PLANES, np.int64) if self.prediction is None else self.prediction.coarsest(step)
         coarsest = np.clip(exchange.coarsest(step, base), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
-        self._carried: np.ndarray | None = None
+        self.carried = None
         for level in range(len(self.shapes) - 1, last_level, -1):
             if level_begun is not None:
                 level_begun(level, ll, self.shapes[level - 1])
@@ -171,11 +173,11 @@ class Walk:
 
     def _take_carried(self) -> np.ndarray | None:
         """What the coarser level left, with no reference kept: it is large, and is padded to another array on odd sizes."""
-        carried, self._carried = self._carried, None
+        carried, self.carried = self.carried, None
         return carried
 
     def _details(self, level: int, ll: np.ndarray, exchange: Exchange) -> np.ndarray:
-        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``_carried``."""
+        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``carried``."""
         networks = LevelNetworks(self.model, self.runner, level, self.step_index)
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
@@ -205,7 +207,7 @@ class Walk:
                 if expected is not None:
                     compared[own] = clip_activations(values - wanted)
         if level > 1:
-            self._carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
+            self.carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
         return detail
 
     def _predicted(self, level: int) -> LevelPrediction | None:
