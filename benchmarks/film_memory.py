@@ -8,8 +8,11 @@ resident set of ``flowcodec encode`` and ``flowcodec decode`` as processes of th
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,19 @@ import numpy as np
 from flowcodec.benchmark.environment import environment
 from flowcodec.runtime.video import FrameDecoder
 from flowcodec.video.decoder import Film
-from memory import run_command
 
 RESULTS = Path(__file__).parents[1] / "results"
+
+
+def peak_mib(arguments: Sequence[str]) -> float:
+    """Peak resident set of ``flowcodec ARGUMENTS`` as a process."""
+    command = [sys.executable, "-c", "from flowcodec.cli import main; main()", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20, 1)
 
 
 def frames_of(film: Path, count: int, width: int, height: int) -> Iterator[np.ndarray]:
@@ -76,13 +89,19 @@ def main() -> None:
         for count in arguments.lengths:
             source, coded, back = (Path(folder) / f"{count}.{suffix}" for suffix in ("mkv", "flow", "y4m"))
             write(frames_of(arguments.film, count, width, height), source)
-            encode = run_command(["encode", str(source), str(coded), "-q", str(arguments.quality), "--threads", "1"])
-            decode = run_command(["decode", str(coded), str(back), "--threads", "1"])
+            encode = peak_mib(["encode", str(source), str(coded), "-q", str(arguments.quality), "--threads", "1"])
+            decode = peak_mib(["decode", str(coded), str(back), "--threads", "1"])
             back.unlink()
             film = Film(coded, threads=1)
             seek = {"frame": 2 * count // 3, "longest_group": max(group.frames for group in film.groups)}
             seek["frames_decoded"] = decoded_for(film, seek["frame"])
-            row = {"frames": film.frames, "size_bytes": film.size_bytes, "encode": encode, "decode": decode, "seek": seek}
+            row = {
+                "frames": film.frames,
+                "size_bytes": film.size_bytes,
+                "encode_peak_mib": encode,
+                "decode_peak_mib": decode,
+                "seek": seek,
+            }
             result["lengths"][str(count)] = row
             print(json.dumps(row))
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -71,7 +71,7 @@ def test_whole_vectors_move_the_picture_and_repeat_its_edges(block: int) -> None
 def test_pieces_of_the_grid_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     reference, vectors = planes(90, 70), vectors_of(90, 70, 8)
     whole = compensate(reference, vectors, 8)
-    monkeypatch.setattr("flowcodec.runtime.motion._CHUNK_BLOCKS", 1)
+    monkeypatch.setattr("flowcodec.runtime.motion._CHUNK_CELLS", 1)
     assert np.array_equal(compensate(reference, vectors, 8), whole)
 
 

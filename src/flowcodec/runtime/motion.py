@@ -28,7 +28,7 @@ TAPS = (
 )
 """Weights, times 64, of the samples -3 ... 4 for the four quarter positions."""
 _TAP_BITS, _TAP_BEFORE, _TAP_AFTER = 6, 3, 4
-_CHUNK_BLOCKS = 2048
+_CHUNK_CELLS = 4096
 
 
 def grid_shape(height: int, width: int, block: int) -> tuple[int, int]:
@@ -45,35 +45,40 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     count, height, width = planes.shape
     rows, columns = grid_shape(height, width, block)
     half = block // 2
-    tent = np.minimum(np.arange(1, 4 * block, 2), np.arange(4 * block - 1, 0, -2))[: 2 * block]
-    weights = np.multiply.outer(tent, tent).astype(np.int32)
-    # One more block on every side, with the vectors of the border, lets all weights add up to (2 * block)^2.
+    # One more block on every side, with the vectors of the border: then four windows cover every pixel. They are the same four in
+    # all of a cell, a square of the size of a block around the corner where four blocks meet.
     field = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int64)
-    sums = np.zeros((count, rows + 3, block, columns + 3, block), np.int32)
-    step = max(_CHUNK_BLOCKS // (columns + 2), 1)
-    for first in range(0, rows + 2, step):
-        part = field[first : first + step]
-        tops = (np.arange(first, first + len(part)) - 1) * block - half
-        lefts = (np.arange(columns + 2) - 1) * block - half
-        windows = _windows(planes, part, tops, lefts, 2 * block) * weights
-        cells = windows.reshape(count, len(part), columns + 2, 2, block, 2, block)
-        for down in range(2):
-            for right in range(2):
-                target = sums[:, first + down : first + down + len(part), :, right : right + columns + 2]
-                target += cells[:, :, :, down, :, right].transpose(0, 1, 3, 2, 4)
-    # The first cell begins one and a half blocks above and to the left of the picture.
-    begin = block + half
-    picture = sums.reshape(count, (rows + 3) * block, (columns + 3) * block)[:, begin : begin + height, begin : begin + width]
-    bits = 2 * (2 * block).bit_length() - 2
-    return np.clip((picture + (1 << (bits - 1))) >> bits, -PLANE_MAX, PLANE_MAX)
+    corners = np.stack([field[i : i + rows + 1, j : j + columns + 1].reshape(-1, 2) for i in (0, 1) for j in (0, 1)])
+    tops, lefts = (n.reshape(-1) * block - half for n in np.mgrid[: rows + 1, : columns + 1])
+    cells = np.empty((count, len(tops), block, block), np.int32)
+    rising = np.arange(1, 2 * block, 2)
+    weights = [
+        np.multiply.outer(down, right).astype(np.int32) for down in (rising[::-1], rising) for right in (rising[::-1], rising)
+    ]
+    bits = 2 * block.bit_length()
+    # Where all four vectors are the same, so are the four predictions.
+    same = (corners == corners[0]).all(axis=(0, 2))
+    for chosen in _pieces(np.flatnonzero(same)):
+        cells[:, chosen] = _squares(planes, corners[0, chosen], tops[chosen], lefts[chosen], block)
+    for chosen in _pieces(np.flatnonzero(~same)):
+        total = np.full((count, len(chosen), block, block), 1 << (bits - 1), np.int32)
+        for corner, weight in zip(corners, weights, strict=True):
+            total += _squares(planes, corner[chosen], tops[chosen], lefts[chosen], block) * weight
+        cells[:, chosen] = total >> bits
+    picture = cells.reshape(count, rows + 1, columns + 1, block, block).transpose(0, 1, 3, 2, 4)
+    picture = picture.reshape(count, (rows + 1) * block, (columns + 1) * block)[:, half : half + height, half : half + width]
+    return np.clip(picture, -PLANE_MAX, PLANE_MAX)
 
 
-def _windows(planes: np.ndarray, field: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
-    """int32 (C, rows * columns, side, side): what each block's window shows, moved by its vector."""
+def _pieces(chosen: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts small enough that what is computed of them is."""
+    return (chosen[begin : begin + _CHUNK_CELLS] for begin in range(0, len(chosen), _CHUNK_CELLS))
+
+
+def _squares(planes: np.ndarray, vectors: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
+    """int32 (C, n, side, side): the squares at (top, left), each moved by its vector."""
     count, height, width = planes.shape
-    vectors = field.reshape(-1, 2)
-    tops, lefts = np.repeat(tops, len(lefts)), np.tile(lefts, len(tops))
-    windows = np.empty((count, len(vectors), side, side), np.int32)
+    squares = np.empty((count, len(vectors), side, side), np.int32)
     positions = (vectors[:, 0] & 3) * 4 + (vectors[:, 1] & 3)
     for position in np.unique(positions):
         chosen = np.flatnonzero(positions == position)
@@ -81,8 +86,8 @@ def _windows(planes: np.ndarray, field: np.ndarray, tops: np.ndarray, lefts: np.
         y = _samples(tops[chosen] + (vectors[chosen, 0] >> 2), side, down, height)
         x = _samples(lefts[chosen] + (vectors[chosen, 1] >> 2), side, right, width)
         moved = planes[:, y[:, :, None], x[:, None, :]].astype(np.int32)
-        windows[:, chosen] = _filter(_filter(moved, right, 3), down, 2)
-    return windows
+        squares[:, chosen] = _filter(_filter(moved, right, 3), down, 2)
+    return squares
 
 
 def _samples(begins: np.ndarray, side: int, position: int, extent: int) -> np.ndarray:

@@ -5,26 +5,29 @@ from dataclasses import dataclass
 
 from flowcodec.runtime.step import STEP_COUNT, STEPS_PER_OCTAVE
 
-INTRA_OCTAVES = 0.5
-"""An I-frame has a step finer by this many octaves: all frames up to the next one lean on it."""
+INTRA_OCTAVES = 0.75
+"""An I-frame before P-frames has a step finer by this many octaves: all frames up to the next one lean on it."""
 _START_BPP = 0.15
 """Bits per pixel of the first guess, at ``_START_INDEX``."""
 _START_INDEX = 832
 _WINDOW_S = 1.0
+_HASTE = 2
+"""What was spent too much is saved so many times over within the window: the end may be nearer than one knows."""
 _EXPONENT = 1.1
 """About log2(bits) lost for each octave of the step."""
 _MOST_CHANGE = STEPS_PER_OCTAVE // 3
-_MEMORY = 0.7
+_MEMORY = 0.5
 
 
 @dataclass
 class FixedStep:
-    """The same step for all P-frames."""
+    """The same step for all P-frames, or for all frames of a film of I-frames."""
 
     index: int
+    all_intra: bool = False
 
     def choose(self, intra: bool) -> int:
-        return _clamp(self.index - intra * round(INTRA_OCTAVES * STEPS_PER_OCTAVE))
+        return _clamp(self.index - _finer(intra and not self.all_intra))
 
     def spent(self, size_bytes: int, intra: bool) -> None:
         pass
@@ -40,7 +43,16 @@ class BitRate:
     what is left is spread over what is left.
     """
 
-    def __init__(self, bits_per_s: float, frames_per_s: float, pixels: int, frames: int | None, overhead_bits: float) -> None:
+    def __init__(
+        self,
+        bits_per_s: float,
+        frames_per_s: float,
+        pixels: int,
+        frames: int | None,
+        overhead_bits: float,
+        all_intra: bool = False,
+    ) -> None:
+        self._all_intra = all_intra
         self._per_frame = bits_per_s / frames_per_s
         self._window = max(round(_WINDOW_S * frames_per_s), 8)
         self._frames = frames
@@ -55,24 +67,28 @@ class BitRate:
 
     def choose(self, intra: bool) -> int:
         left = self._window if self._frames is None else max(min(self._window, self._frames - self._done), 1)
-        budget = self._owed + left * self._per_frame
+        budget = (_HASTE if left == self._window else 1) * self._owed + left * self._per_frame
         # The window's bits at an index: the rest of the window are P-frames, but for the I-frame that may be due now.
+        intras = left if self._all_intra else int(intra)
         index = self._index
         for candidate in range(STEP_COUNT):
-            octaves = (candidate - _START_INDEX) / STEPS_PER_OCTAVE
-            bits = (left - intra) * 2 ** (self._level[False] - _EXPONENT * octaves)
-            if intra:
-                bits += 2 ** (self._level[True] - _EXPONENT * (octaves - INTRA_OCTAVES))
+            bits = (left - intras) * self._bits(False, candidate) + intras * self._bits(True, candidate - self._finer(True))
             if bits <= budget:
                 index = candidate
                 break
         else:
             index = STEP_COUNT - 1
-        if self._seen[False] and not intra:
+        if self._seen[self._all_intra] and intra == self._all_intra:
             index = min(max(index, self._index - _MOST_CHANGE), self._index + _MOST_CHANGE)
         self._index = index
-        self._used = _clamp(index - intra * round(INTRA_OCTAVES * STEPS_PER_OCTAVE))
+        self._used = _clamp(index - self._finer(intra))
         return self._used
+
+    def _finer(self, intra: bool) -> int:
+        return _finer(intra and not self._all_intra)
+
+    def _bits(self, intra: bool, index: int) -> float:
+        return 2 ** (self._level[intra] - _EXPONENT * (index - _START_INDEX) / STEPS_PER_OCTAVE)
 
     def spent(self, size_bytes: int, intra: bool) -> None:
         bits = 8 * size_bytes
@@ -89,6 +105,10 @@ class BitRate:
 
 
 Control = FixedStep | BitRate
+
+
+def _finer(before_p_frames: bool) -> int:
+    return round(INTRA_OCTAVES * STEPS_PER_OCTAVE) if before_p_frames else 0
 
 
 def _clamp(index: int) -> int:

@@ -98,7 +98,7 @@ class FilmEncoder:
         self._writer = FilmWriter(stream, self.header, None if audio is None else audio_payload(*audio))
         self._coder = FrameEncoder(intra, inter, settings.threads)
         self._intra_only = inter is intra
-        self._control = self._make_control(info)
+        self._control = self._make_control(info, inter is intra)
         self._packets: list[AudioPacket] = []
         self._packet_bytes = 0
         self._previous: np.ndarray | None = None
@@ -106,12 +106,12 @@ class FilmEncoder:
         self._first_time: int | None = None
         self.kinds = {kind: 0 for kind in (FilmBox.INTRA, FilmBox.INTER, FilmBox.REPEAT)}
 
-    def _make_control(self, info: FilmInfo) -> Control:
+    def _make_control(self, info: FilmInfo, all_intra: bool) -> Control:
         settings = self.settings
         if settings.bitrate_kbps is None:
-            return FixedStep(settings.step_index)
+            return FixedStep(settings.step_index, all_intra)
         overhead = 8.0 * (self._writer.size_bytes + _HEADER_BYTES)
-        return BitRate(1000 * settings.bitrate_kbps, float(info.rate), info.width * info.height, info.frames, overhead)
+        return BitRate(1000 * settings.bitrate_kbps, float(info.rate), info.width * info.height, info.frames, overhead, all_intra)
 
     @property
     def size_bytes(self) -> int:
