@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import numpy as np
 from flowcodec.benchmark.bdrate import Curve
 from flowcodec.errors import InputError
 from flowcodec.radio.capacity import awgn_capacity, bits_per_pixel
-from flowcodec.radio.digital import BLOCK_FILE, MODES, threshold_db
+from flowcodec.radio.digital import MEASURED_MODES, capacity_db, threshold_db
 from flowcodec.radio.figures import draw
 
 ROOT = Path(__file__).parents[1]
 ANCHORS = ROOT / "results" / "anchors" / "kodak_anchors.json"
 RECORDINGS = ROOT / "results" / "radio_recordings.json"
 PUBLISHED = ("VTM (CompressAI)", "BPG 4:4:4")
+SIMULATIONS = ("digital_1_12", "digital_1_6", "hybrid_1_6", "hybrid_1_12", "layered_1_6", "analog", "analog_mismatch")
 
 
 def published_lines(cbr: float, csnr_db: list[float]) -> list[dict[str, Any]]:
@@ -68,12 +70,10 @@ def curve_table(document: Mapping[str, Any], lines: list[dict[str, Any]]) -> str
 
 def block_table() -> str:
     """Threshold of each measured mode."""
-    measured = json.loads(BLOCK_FILE.read_text())["modes"]
     rows = ["| mode | bit / use | capacity of that rate, dB | BLER 1e-4 from, dB |", "| --- | ---: | ---: | ---: |"]
-    for mode in MODES:
-        if mode.name in measured:
-            limit = 10 * np.log10(2**mode.efficiency - 1)
-            rows.append(f"| {mode.name} | {mode.efficiency:.2f} | {limit:.2f} | {threshold_db(mode):.2f} |")
+    for mode in MEASURED_MODES:
+        limit = capacity_db(mode.efficiency)
+        rows.append(f"| {mode.name} | {mode.efficiency:.2f} | {limit:.2f} | {threshold_db(mode):.2f} |")
     return "\n".join(rows)
 
 
@@ -140,8 +140,79 @@ def cifar_table(document: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-LEARNED = {"unknown": unknown_tables, "cifar": cifar_table}
+MEASUREMENTS = {"unknown": unknown_tables, "cifar": cifar_table}
 """Results that are no curves of ``radio simulate``."""
+
+
+def values(document: Mapping[str, Any], system: str) -> dict[float, float]:
+    """Mean PSNR by CSNR."""
+    points = next(curve["points"] for curve in document["curves"] if curve["system"] == system)
+    return {point["csnr_db"]: point["psnr_db"] for point in points}
+
+
+def digital_lines(document: Mapping[str, Any]) -> list[str]:
+    """The least lead over each rival's envelope."""
+    ours = values(document, "FlowCodec, envelope")
+    lines = []
+    for curve in document["curves"]:
+        if curve["system"].endswith(", envelope") and not curve["system"].startswith("FlowCodec"):
+            leads = {point["csnr_db"]: ours[point["csnr_db"]] - point["psnr_db"] for point in curve["points"]}
+            at = min(leads, key=lambda value: leads[value])
+            lines.append(f"over {curve['system'].split(',')[0]} at least {leads[at]:.2f} dB (at {at:g} dB)")
+    return [f"Lead of the envelope: {', '.join(lines)}."]
+
+
+def hybrid_lines(document: Mapping[str, Any]) -> list[str]:
+    """What is gained and lost against the digital system of the same design, and the images' lowest values."""
+    hybrid, digital = values(document, "hybrid"), values(document, "FlowCodec, fixed")
+    gains = ", ".join(f"{hybrid[value] - digital[value]:+.2f} dB at {value:g} dB" for value in (10.0, 16.0, 20.0))
+    by_image: dict[str, list[tuple[float, float]]] = {}
+    for row in document["rows"]:
+        if row["system"] == "hybrid":
+            by_image.setdefault(row["image"], []).append((row["csnr_db"], row["psnr_db"]))
+    monotone = sum(all(left[1] <= right[1] for left, right in pairwise(sorted(points))) for points in by_image.values())
+    lowest = min(dict(points)[4.0] for points in by_image.values())
+    return [
+        f"Hybrid against digital of the same design and uses: {gains}. At 4 dB the worst image has {lowest:.2f} dB; "
+        f"{monotone} of {len(by_image)} images never fall as the CSNR rises."
+    ]
+
+
+def layered_lines(document: Mapping[str, Any]) -> list[str]:
+    """The lead over the mode that training photographs chose, and over the best of all tried, chosen afterwards."""
+    names = [curve["system"] for curve in document["curves"] if curve["system"] != "layered"]
+    lines = []
+    for csnr_db, psnr in values(document, "layered").items():
+        others = {name: values(document, name)[csnr_db] for name in names}
+        lines.append(
+            f"At a mean of {csnr_db:g} dB: {psnr - others['FlowCodec, single mode']:+.2f} dB over the single mode, "
+            f"{psnr - max(others.values()):+.2f} dB over the best of the {len(others)} single modes tried (best on these images, "
+            "found afterwards)."
+        )
+    return lines
+
+
+def analog_lines(document: Mapping[str, Any]) -> list[str]:
+    """The lead over linear coding, what a mismatch costs, and how the power is spread."""
+    analog, dct = values(document, "analog"), values(document, "linear DCT")
+    lines = [f"Over linear DCT coding: {', '.join(f'{analog[at] - dct[at]:+.2f} dB at {at:g} dB' for at in analog)}."]
+    if any(curve["system"] == "analog, matched" for curve in document["curves"]):
+        matched = values(document, "analog, matched")
+        lines.append(
+            f"Against the matched design: {', '.join(f'{analog[at] - matched[at]:+.2f} dB at {at:g} dB' for at in analog)}."
+        )
+    rows = [row for row in document["rows"] if row["system"] == "analog"]
+    shares = [row["map_uses"] / row["uses"] for row in rows]
+    peak = max(row["peak_to_average_db"] for row in rows)
+    power = max(abs(row["power"] - 1) for row in rows)
+    lines.append(
+        f"The map takes {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the uses. Power of an image: 1 within "
+        f"{power:.0e}; peak-to-average at most {peak:.1f} dB."
+    )
+    return lines
+
+
+SUMMARIES = {"digital": digital_lines, "hybrid": hybrid_lines, "layered": layered_lines, "analog": analog_lines}
 
 
 def replace(text: str, name: str, table: str) -> str:
@@ -161,16 +232,20 @@ def main() -> None:
     text = replace(options.document.read_text(), "blocks", block_table())
     if RECORDINGS.exists():
         text = replace(text, "recordings", recordings_line())
-    for path in sorted(options.results.glob("*.json")):
-        document = json.loads(path.read_text())
-        if path.stem in LEARNED:
-            text = replace(text, path.stem, LEARNED[path.stem](document))
+    for name, table in MEASUREMENTS.items():
+        if (options.results / f"{name}.json").exists():
+            text = replace(text, name, table(json.loads((options.results / f"{name}.json").read_text())))
+    for path in (options.results / f"{name}.json" for name in SIMULATIONS):
+        if not path.exists():
             continue
+        document = json.loads(path.read_text())
         experiment = document["experiment"]
         # Published curves are means over all of Kodak: beside fewer images they would say nothing.
-        whole = len(document["images"]) == 24 and experiment["link"] == "awgn"
+        whole = len(document["images"]) == 24 and experiment["mode"] == "digital"
         lines = published_lines(experiment["cbr"], experiment["csnr_db"]) if whole else []
-        text = replace(text, path.stem, curve_table(document, lines))
+        where = f"{len(document['images'])} images, model `{document['model']}`."
+        summary = " ".join([*SUMMARIES[experiment["mode"]](document), where])
+        text = replace(text, path.stem, f"{curve_table(document, lines)}\n\n{summary}")
         draw(document, options.figures / f"radio_{path.stem}.png", lines)
     options.document.write_text(text)
 

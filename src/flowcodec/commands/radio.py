@@ -45,7 +45,7 @@ def _range(text: str) -> tuple[float, ...]:
 @app.command()
 def simulate(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images or folders of images.")],
-    mode: Annotated[Literal["digital", "hybrid", "analog"], typer.Option(help="What is compared.")] = "hybrid",
+    mode: Annotated[Literal["digital", "hybrid", "layered", "analog"], typer.Option(help="What is compared.")] = "hybrid",
     cbr: Cbr = "1/12",
     design_snr: DesignSnr = 10.0,
     link: Annotated[
@@ -54,7 +54,7 @@ def simulate(
     snr: Annotated[str, typer.Option("--snr", metavar="LOW:HIGH:STEP", help="CSNRs in dB.")] = "1:19:3",
     draws: Annotated[int, typer.Option(min=1, help="Draws of the link for each image and CSNR.")] = 10,
     share: Share = 0.05,
-    receiver: Annotated[Literal["learned", "prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "learned",
+    receiver: Annotated[Literal["prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "prior",
     coded: Annotated[
         bool, typer.Option("--coded", help="Code and decode every block, instead of drawing its fate from measured rates.")
     ] = False,
@@ -63,20 +63,24 @@ def simulate(
         "radio.json"
     ),
 ) -> None:
-    """Simulate systems over a link: PSNR and MS-SSIM over CSNR, with JPEG and WebP behind the same code in mode digital."""
+    """Simulate systems over a link: PSNR and MS-SSIM over CSNR, with JPEG and WebP behind the same code in mode digital.
+
+    Mode layered is for the link rayleigh-slow: its layers are chosen for fades around each CSNR.
+    """
     from flowcodec.benchmark.classical import Jpeg, WebP
     from flowcodec.benchmark.datasets import find_images
     from flowcodec.benchmark.environment import environment
     from flowcodec.progress import CountReport
     from flowcodec.radio.figures import draw
-    from flowcodec.radio.simulate import Experiment, simulate
+    from flowcodec.radio.simulate import DRAWN, Experiment, simulate
     from flowcodec.runtime.image import write_whole
 
     experiment = Experiment(mode, _cbr(cbr), design_snr, _range(snr), link, draws, share, seed, receiver, coded)
     pixels = {image.name: image.pixels() for image in find_images(images)}
-    rivals = (Jpeg(), WebP()) if mode == "digital" else ()
+    codecs = (None, Jpeg(), WebP())
     with CountReport("simulating") as progress:
-        document = simulate(pixels, experiment, rivals, progress)
+        (document,) = simulate(pixels, [experiment], codecs, progress)
+    document["rows"] = [{key: value for key, value in row.items() if key != DRAWN} for row in document["rows"]]
     document["environment"] = environment()
     write_whole(out, (json.dumps(document, indent=1) + "\n").encode())
     draw(document, out.with_suffix(".png"))

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from flowcodec.errors import InputError
 from flowcodec.radio.link import Received
@@ -26,41 +26,60 @@ LARGEST_INFORMATION = 8448
 ITERATIONS = 40
 BLOCK_FILE = Path(__file__).with_name("blocks.json")
 """Measured block errors of the modes; benchmarks/radio_blocks.py writes it."""
+HEADER_NAME = "header"
 _SCRAMBLE_SEED = 0x5CA1AB1E
 _LLR_MAX = 25.0
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A modulation with a code rate."""
+    """A modulation with a code rate; every symbol is sent ``repeats`` times, for rates below those of the code."""
 
     bits: int
-    """Coded bits per complex use."""
+    """Coded bits per complex use, before repetition."""
     rate: float
+    repeats: int = 1
 
     @property
     def name(self) -> str:
-        return f"{NAMES[self.bits]} {self.rate:.3f}"
+        return f"{NAMES[self.bits]} {self.rate:.3f}" + (f" x{self.repeats}" if self.repeats > 1 else "")
 
     @property
     def efficiency(self) -> float:
         """Information bits per complex use."""
-        return self.bits * self.rate
+        return self.bits * self.rate / self.repeats
+
+
+MEASURED_EFFICIENCIES = {
+    2: (0.4, 0.5, 0.7, 0.9, 1.1, 1.25),
+    4: (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0),
+    6: (3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75),
+    8: (5.0, 5.4),
+}
+"""By bits a use: where block errors are measured. A denser constellation takes over where its BICM limit is the lower one."""
+_STEP = 0.02
+"""Of the efficiencies of MODES; about 0.06 dB."""
+_LEAST, _STEP_RATIO = 0.02, 1.03
+
+
+def _mode(bits: int, efficiency: float, repeats: int = 1) -> Mode:
+    return Mode(bits, round(efficiency * repeats / bits, 4), repeats)
 
 
 def _modes() -> tuple[Mode, ...]:
-    # Steps of about 0.6 dB. A denser constellation takes over where its BICM limit is the lower one at the same efficiency.
-    efficiencies = {
-        2: (0.5, 0.7, 0.9, 1.1, 1.25),
-        4: (1.4, 1.6, 1.8, 2.0, 2.2, 2.4, 2.6, 2.8, 3.0),
-        6: (3.25, 3.5, 3.75, 4.0),
-        8: (4.3, 4.6, 5.0, 5.4),
-    }
-    return tuple(Mode(bits, round(e / bits, 4)) for bits, values in efficiencies.items() for e in values)
+    single = []
+    for bits, values in MEASURED_EFFICIENCIES.items():
+        count = round((values[-1] - values[0]) / _STEP)
+        single += [_mode(bits, values[0] + _STEP * number) for number in range(count + 1)]
+    lowest = MEASURED_EFFICIENCIES[2][0]
+    low = [lowest / _STEP_RATIO**number for number in range(1, int(math.log(lowest / _LEAST, _STEP_RATIO)))]
+    # The code goes down to rate 1/5; below, as few repetitions as will do.
+    return (*(_mode(2, value, math.ceil(lowest / value)) for value in reversed(low)), *single)
 
 
+MEASURED_MODES = tuple(_mode(bits, value) for bits, values in MEASURED_EFFICIENCIES.items() for value in values)
 MODES = _modes()
-"""All modes, by rising efficiency."""
+"""All modes, by rising efficiency; a header names a mode by its place here."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class Segment:
     mode: Mode
     blocks: int
     block_uses: int
+    """Uses of a block, without its repetitions."""
     information: int
     """Bits of a block before coding, CRC included."""
 
@@ -82,8 +102,9 @@ class Segment:
 
 def segment(uses: int, mode: Mode, nominal: int = NOMINAL_BITS) -> Segment:
     """Raises InputError where not even one block fits."""
-    blocks = max(round(uses * mode.bits / nominal), math.ceil(uses * mode.efficiency / LARGEST_INFORMATION), 1)
-    block_uses = uses // blocks
+    single = uses // mode.repeats
+    blocks = max(round(single * mode.bits / nominal), math.ceil(single * mode.bits * mode.rate / LARGEST_INFORMATION), 1)
+    block_uses = single // blocks
     information = math.floor(block_uses * mode.bits * mode.rate)
     if information < CRC_BITS + 8:
         raise InputError(f"{mode.name}: expected more than {round((CRC_BITS + 8) / mode.efficiency)} channel uses, found {uses}")
@@ -191,9 +212,14 @@ def send(payload: bytes, plan: Segment) -> np.ndarray:
     bits ^= _scrambler(len(bits))
     coded = _code(plan.information, plan.block_uses * plan.mode.bits, plan.mode.bits).encode(bits.reshape(plan.blocks, size))
     symbols = np.zeros(plan.uses, complex)
-    used = plan.blocks * plan.block_uses
-    symbols[_shuffle(plan.uses)[:used]] = modulate(coded, plan.mode.bits)
+    symbols[_places(plan)] = modulate(coded, plan.mode.bits)
     return symbols
+
+
+def _places(plan: Segment) -> np.ndarray:
+    """(repeats, symbols of all blocks): where in the segment each symbol is sent."""
+    count = plan.blocks * plan.block_uses
+    return _shuffle(plan.uses)[: plan.mode.repeats * count].reshape(plan.mode.repeats, count)
 
 
 @dataclass(frozen=True)
@@ -209,14 +235,16 @@ class Decoded:
 
 
 def positions(plan: Segment) -> np.ndarray:
-    """Where the coded symbols of a segment lie, in the order of its coded bits."""
-    return _shuffle(plan.uses)[: plan.blocks * plan.block_uses]
+    """Where the coded symbols of a segment without repetitions lie, in the order of its coded bits."""
+    return _places(plan)[0]
 
 
 def receive(received: Received, plan: Segment, layer: float = 0.0) -> Decoded:
     """``layer``: power of an analog layer on the symbols, which the LLRs count as noise."""
-    chosen = positions(plan)
-    return decode(llrs(received.samples[chosen], received.gains[chosen], received.noise, plan.mode.bits, layer), plan)
+    # Noise differs from use to use, so the LLRs of a symbol's repetitions add up.
+    parts = [llrs(received.samples[row], received.gains[row], received.noise, plan.mode.bits, layer) for row in _places(plan)]
+    ratios = np.sum(parts, axis=0)
+    return decode(ratios, plan)
 
 
 def decode(ratios: np.ndarray, plan: Segment) -> Decoded:
@@ -232,15 +260,35 @@ def decode(ratios: np.ndarray, plan: Segment) -> Decoded:
 
 @cache
 def _fits() -> dict[str, tuple[float, float]]:
-    """(mean, deviation) in dB of each mode's block error rate, Q((SNR - mean) / deviation)."""
+    """(mean, deviation) in dB of each measured mode's block error rate, Q((SNR - mean) / deviation)."""
     document = json.loads(BLOCK_FILE.read_text())
     return {name: (entry["mean_db"], entry["deviation_db"]) for name, entry in document["modes"].items()}
 
 
+def capacity_db(efficiency: float) -> float:
+    """SNR at which the capacity of AWGN is ``efficiency`` bits per complex use."""
+    return 10 * math.log10(2**efficiency - 1)
+
+
+@cache
+def _fit(mode: Mode) -> tuple[float, float]:
+    """Between the measured rates of a constellation, the distance from capacity and the deviation are linear in the rate.
+
+    Repetitions add up their SNR, exactly so in Gaussian noise.
+    """
+    efficiency = mode.efficiency * mode.repeats
+    known = MEASURED_EFFICIENCIES[mode.bits]
+    fits = [_fits()[_mode(mode.bits, value).name] for value in known]
+    distances = [mean - capacity_db(value) for value, (mean, _) in zip(known, fits, strict=True)]
+    mean = capacity_db(efficiency) + float(np.interp(efficiency, known, distances))
+    deviation = float(np.interp(efficiency, known, [deviation for _, deviation in fits]))
+    return mean - 10 * math.log10(mode.repeats), deviation
+
+
 def block_error_rate(mode: Mode, snr_db: float) -> float:
     """Of a block of NOMINAL_BITS over AWGN: Q((SNR - mean) / deviation), fitted to measured blocks."""
-    mean, deviation = _fits()[mode.name]
-    return float(norm.sf(snr_db, mean, deviation))
+    mean, deviation = _fit(mode)
+    return float(ndtr((mean - snr_db) / deviation))
 
 
 def segment_error_rate(plan: Segment, snr_db: float) -> float:
@@ -248,16 +296,22 @@ def segment_error_rate(plan: Segment, snr_db: float) -> float:
     return -math.expm1(plan.blocks * math.log1p(-min(block_error_rate(plan.mode, snr_db), 1 - 1e-12)))
 
 
+def header_error_rate(snr_db: float) -> float:
+    """Of a frame's header (transmission.HEADER_MODE), which is measured like the modes."""
+    mean, deviation = _fits()[HEADER_NAME]
+    return float(ndtr((mean - snr_db) / deviation))
+
+
 def threshold_db(mode: Mode, error_rate: float = 1e-4) -> float:
     """SNR from which the block error rate is at most ``error_rate``."""
-    mean, deviation = _fits()[mode.name]
-    return float(norm.isf(error_rate, mean, deviation))
+    mean, deviation = _fit(mode)
+    return mean - deviation * float(ndtri(error_rate))
 
 
 def best_mode(snr_db: float, error_rate: float = 1e-4) -> Mode:
     """The most efficient mode with at most that block error rate: chosen by measured blocks of random bits, by no picture.
 
-    Modes that the table lacks are left out; the most robust mode where none is good enough.
+    The most robust mode where none is good enough.
     """
-    fitting = [mode for mode in MODES if mode.name in _fits() and threshold_db(mode, error_rate) <= snr_db]
+    fitting = [mode for mode in MODES if threshold_db(mode, error_rate) <= snr_db]
     return max(fitting, key=lambda mode: mode.efficiency, default=MODES[0])

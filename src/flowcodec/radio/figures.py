@@ -18,6 +18,11 @@ def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[st
 
     experiment = document["experiment"]
     figure, axes = plt.subplots(figsize=(7.2, 5.0), dpi=130)
+    if any("quantiles_db" in point for curve in document["curves"] for point in curve["points"]):
+        _draw_distribution(document, axes)
+        figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+        plt.close(figure)
+        return
     for curve in document["curves"]:
         points = curve["points"]
         ours = "FlowCodec" in curve["system"] or curve["system"] == "hybrid"
@@ -44,3 +49,26 @@ def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[st
     axes.legend(fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
+
+
+def _draw_distribution(document: Mapping[str, Any], axes: Any) -> None:
+    """P(PSNR <= x) over images and fades, at the CSNR nearest to the design."""
+    experiment = document["experiment"]
+    at = min(experiment["csnr_db"], key=lambda value: abs(value - experiment["design_db"]))
+    for curve in document["curves"]:
+        point = next(point for point in curve["points"] if point["csnr_db"] == at)
+        ours = curve["system"] in ("layered", "hybrid")
+        axes.plot(
+            point["quantiles_db"],
+            [share / 100 for share in range(101)],
+            linewidth=2.2 if ours else 1.0,
+            label=f"{curve['system']}, mean {point['psnr_db']:.2f} dB",
+        )
+    axes.set_title(
+        f"simulated, {experiment['link']}, mean CSNR {at:g} dB, CBR {experiment['cbr']:.4g} complex = "
+        f"{2 * experiment['cbr']:.4g} real, {len(document['images'])} images",
+        fontsize=9,
+    )
+    axes.set(xlabel="PSNR (dB, RGB)", ylabel="share of pictures at or below")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

@@ -1,33 +1,43 @@
-"""The codec's files as a radio system sees them: the latent behind the symbols, files cut short, pictures of refined latents.
+"""The codec's files as a radio system sees them: the latent behind the symbols, and pictures of refined latents.
 
 A file quantises the latent z to z^ = E[z | symbols]. Encoder and decoder both know the symbols and the scales of the prior, hence
 the variance of e = z - z^ given its cell; the analog layer sends e, and the receiver's picture is the synthesis of z^ + e^. The
 synthesis vectors have unit norm and the colour rotation is orthonormal, so a squared error of z is one of the pixels.
+
+The prior's variances are off by a factor that depends on the kind of coefficient and its cell (what the prior calls free is in
+truth three to eight times smaller). So coefficients are divided into CLASS_COUNT classes that both sides know, and the sender
+tells a correction for each, CORRECTION_BITS bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.stats import norm
 
-from flowcodec.errors import FormatError, WrongModel
-from flowcodec.radio.linear import variance_levels
+from flowcodec.errors import WrongModel
+from flowcodec.radio.conditional import Coarse, Given
+from flowcodec.radio.linear import LEVELS_PER_OCTAVE, variance_levels
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.channel import NEAR_CELLS, SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, make_channel
 from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Header
-from flowcodec.runtime.context import DETAIL_CHANNELS, pad_even, phase_of
+from flowcodec.runtime.context import DETAIL_CHANNELS, level_group, pad_even, phase_of
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.encode import analyse
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.latent import LatentDecoder, box_ends
+from flowcodec.runtime.latent import LatentDecoder
 from flowcodec.runtime.prior import Exchange, Site, Walk, band_steps
 from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_BITS
 
+CLASS_COUNT = 24
+"""Level 1, level 2 or coarser; luma or chroma; symbol 0, 1, larger, or nothing coded."""
+CORRECTION_BITS = 4
+_CORRECTIONS_PER_OCTAVE, _CORRECTION_LEAST = 2, -12
 _UNIT = 1 << FRACTION_BITS
 _NOTHING = 1e-12
 """Variance of what is known exactly (places without a coefficient), so that it is never chosen."""
@@ -35,28 +45,48 @@ _NOTHING = 1e-12
 
 @dataclass(frozen=True)
 class Quantised:
-    """What a file, or its first boxes, says of the latent."""
+    """What a file says of the latent."""
 
     header: Header
     model: Model
     coarsest: np.ndarray
     """int64 (3,), in steps."""
     details: dict[int, np.ndarray]
-    """By level: int32 (9, h, w) on the even grid, 1/64 band step; where boxes are missing, the locations of the prior."""
+    """By level: int32 (9, h, w) on the even grid, 1/64 band step."""
     variances: dict[int, np.ndarray]
     """By level: float64 (9, h, w), of the quantisation error in pixel units."""
+    classes: dict[int, np.ndarray]
+    """By level: uint8 (9, h, w), 0 ... CLASS_COUNT - 1."""
 
     @property
-    def pixels(self) -> int:
-        return self.header.width * self.header.height
+    def count(self) -> int:
+        """Coefficients, those of the coarsest sample left out."""
+        return sum(values.size for values in self.details.values())
 
     @cached_property
-    def levels(self) -> np.ndarray:
-        """int64 variance classes of all coefficients, coarse to fine."""
-        return np.concatenate([variance_levels(values.reshape(-1)) for values in self.variances.values()])
+    def _prior_levels(self) -> np.ndarray:
+        return variance_levels(_flat(self.variances))
+
+    @cached_property
+    def _all_classes(self) -> np.ndarray:
+        return _flat(self.classes)
+
+    def levels(self, corrections: Sequence[int]) -> np.ndarray:
+        """int64 variance levels (``linear.variance_levels``) of all coefficients, coarse to fine; one correction a class."""
+        octaves = (np.array(corrections) + _CORRECTION_LEAST) * (LEVELS_PER_OCTAVE // _CORRECTIONS_PER_OCTAVE)
+        return self._prior_levels + octaves[self._all_classes]
+
+    def corrections(self, errors: np.ndarray) -> tuple[int, ...]:
+        """What the sender tells of the classes: round(2 log2(mean of e^2 / mean of the prior's variances)) + 12, in 0 ... 15."""
+        found = np.bincount(self._all_classes, weights=errors**2, minlength=CLASS_COUNT)
+        expected = np.bincount(self._all_classes, weights=_flat(self.variances), minlength=CLASS_COUNT)
+        # Of a class without members, or without errors, nothing need be known.
+        ratios = np.where(expected > 0, found, 1) / np.where(expected > 0, expected, 1)
+        steps = np.rint(_CORRECTIONS_PER_OCTAVE * np.log2(np.maximum(ratios, 1e-9))).astype(int) - _CORRECTION_LEAST
+        return tuple(int(step) for step in np.clip(steps, 0, (1 << CORRECTION_BITS) - 1))
 
     def errors(self, image: np.ndarray) -> np.ndarray:
-        """z - z^ of all coefficients in the order of ``levels``, pixel units. ``image``: uint8 (H, W, C), the encoder's."""
+        """z - z^ of all coefficients, coarse to fine, pixel units. ``image``: uint8 (H, W, C), the encoder's."""
         latent = analyse(self.model, make_runner(self.model, 1), image, self.header.step_index)
         found = []
         for level, detail in self.details.items():
@@ -65,7 +95,7 @@ class Quantised:
         return np.concatenate(found)
 
     def render(self, estimate: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (H, W, C): the picture of z^, plus the estimated errors if given (in the order of ``levels``)."""
+        """uint8 (H, W, C): the picture of z^, plus the estimated errors if given (in the order of ``errors``)."""
         details, begin = {}, 0
         for level, detail in self.details.items():
             details[level] = detail
@@ -85,76 +115,66 @@ class Quantised:
         return (steps / (1 << (STEP_BITS + FRACTION_BITS)))[:, None, None]
 
 
-def read(data: bytes, boxes: int | None = None) -> Quantised:
-    """The latent of a file of the default model, or of only its first latent boxes. Raises FormatError, WrongModel."""
+def read(data: bytes, coarse: Coarse | None = None) -> Quantised:
+    """The latent of a file of the default model; ``coarse``: the picture that it was made for. Raises FormatError, WrongModel."""
     file = container.read(data)
-    model = load_model()
-    if file.header.model_id != model.id:
-        raise WrongModel(f"the file needs model {file.header.model_id.hex()}, found {model.id.hex()}")
-    return read_boxes(file.header, file.latents if boxes is None else file.latents[:boxes], model)
-
-
-def read_boxes(header: Header, boxes: tuple[bytes, ...], model: Model) -> Quantised:
-    """Raises FormatError where a box is damaged or there is none."""
-    if not boxes:
-        raise FormatError("expected at least one latent box, found none")
-    reader = _Reader(header, boxes, model)
+    header, model = file.header, load_model()
+    if header.model_id != model.id:
+        raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}")
+    given = Given(model, coarse, header.step_index) if coarse else None
+    reader = _Reader(header, file.latents, model, given)
     walk = Walk(model, make_runner(model, 1), header.height, header.width, header.channels, header.step_index)
     walk.run(reader, synthesise_image=False)
-    return Quantised(header, model, reader.found, reader.details, reader.variances)
+    return Quantised(header, model, reader.found, reader.details, reader.variances, reader.classes)
+
+
+def _flat(levels: dict[int, np.ndarray]) -> np.ndarray:
+    return np.concatenate([values.reshape(-1) for values in levels.values()])
 
 
 class _Reader:
-    """Exchange that reads a file and keeps what is needed to refine it; past the last box it follows the prior."""
+    """Exchange that reads a file and keeps what is needed to refine it."""
 
-    def __init__(self, header: Header, boxes: tuple[bytes, ...], model: Model) -> None:
-        self.model, self.header = model, header
+    def __init__(self, header: Header, boxes: tuple[bytes, ...], model: Model, given: Given | None) -> None:
+        self.model, self.header, self._given = model, header, given
         levels = level_count(header.height, header.width)
-        self._ends = box_ends(levels)
-        self._boxes_left = len(boxes)
         channel = make_channel(header.channel, model.channels, header.seed)
-        empty = (b"",) * (len(self._ends) - len(boxes))
-        self._decoder = LatentDecoder(model, channel, (*boxes, *empty), header.channels, levels)
+        self._decoder = LatentDecoder(model, channel, boxes, header.channels, levels)
         self._deviations = _cell_deviations(model)
         self.found = np.zeros(3, np.int64)
         self.details: dict[int, np.ndarray] = {}
         self.variances: dict[int, np.ndarray] = {}
+        self.classes: dict[int, np.ndarray] = {}
 
     def coarsest(self, step: int) -> np.ndarray:
         self.found = self._decoder.coarsest(step)
-        if self._ends == [0]:
-            self._boxes_left -= 1
         return self.found
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        known = self._boxes_left > 0
-        values = (
-            self._decoder.coefficients(site, locations, scales, valid)
-            if known
-            else np.where(valid, locations, 0).astype(np.int32)
-        )
+        if self._given:
+            locations, scales = self._given.adjust(site, locations, scales)
+        values = self._decoder.coefficients(site, locations, scales, valid)
         kind = site.stage.kind
-        if known:
-            offsets = np.abs(values - locations.astype(np.int64))
-            thresholds = self.model.channels.thresholds[kind]
-            cells = sum((offsets >= thresholds[:, cell][scales]).astype(np.int8) for cell in range(NEAR_CELLS))
-            # Nothing of a free coefficient is coded: its cell is the whole line.
-            cells = np.where(self.model.channels.free[kind][scales], NEAR_CELLS + 1, cells)
-        else:
-            cells = np.full(values.shape, NEAR_CELLS + 1)
+        offsets = np.abs(values - locations.astype(np.int64))
+        thresholds = self.model.channels.thresholds[kind]
+        cells = sum((offsets >= thresholds[:, cell][scales]).astype(np.int8) for cell in range(NEAR_CELLS))
+        # Nothing of a free coefficient is coded: its cell is the whole line.
+        cells = np.where(self.model.channels.free[kind][scales], NEAR_CELLS + 1, cells)
         steps = np.array(band_steps(self.model, self.header.step_index, site.level)[site.stage.bands]) / (1 << STEP_BITS)
         variances = (self._deviations[kind, scales, cells] * steps[:, None, None]) ** 2
         if site.level not in self.details:
             shape = (DETAIL_CHANNELS, 2 * values.shape[1], 2 * values.shape[2])
             self.details[site.level], self.variances[site.level] = np.zeros(shape, np.int32), np.full(shape, _NOTHING)
+            self.classes[site.level] = np.zeros(shape, np.uint8)
         phase_of(self.details[site.level][site.stage.bands], site.stage.phase)[:] = values
         phase_of(self.variances[site.level][site.stage.bands], site.stage.phase)[:] = np.where(valid, variances, _NOTHING)
+        group = (level_group(site.level) * 2 + kind) * 4
+        classes = group + np.where(cells > NEAR_CELLS, 3, np.minimum(cells, 2))
+        phase_of(self.classes[site.level][site.stage.bands], site.stage.phase)[:] = classes
         return values
 
     def level_done(self, level: int) -> None:
-        if level in self._ends and self._boxes_left:
-            self._boxes_left -= 1
-            self._decoder.level_done(level)
+        self._decoder.level_done(level)
 
 
 class _Coarsest:

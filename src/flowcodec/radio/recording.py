@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from flowcodec.errors import InputError
-from flowcodec.radio import transmission, waveform
+from flowcodec.radio import layering, transmission, waveform
+from flowcodec.radio.digital import best_mode
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.transmission import HEADER_USES, Reception, Transmission
 
@@ -48,14 +49,17 @@ def picture_of(samples: np.ndarray) -> Receipt:
     header = transmission.receive_header(waveform.received(found, HEADER_USES))
     if header is None:
         raise InputError(f"a frame begins in the recording, at {found.csnr_db:.1f} dB, but its header cannot be decoded")
-    frame = waveform.received(found, HEADER_USES + header.layer_uses)
+    frame = waveform.received(found, HEADER_USES + header.uses)
     return Receipt(transmission.receive(frame, header), found.csnr_db, found.offset)
 
 
 def send(image: np.ndarray, uses: int, design_db: float, share: float) -> np.ndarray:
     """uint8 (H, W, C) -> complex64 samples; ``share`` 0 is digital. Raises InputError."""
-    base = transmission.BASE_PSNR_DB if share > 0 else None
-    return samples_of(transmission.transmit(Ladder(image), uses, design_db, share, base))
+    ladder = Ladder(image)
+    hybrid = share > 0
+    return samples_of(
+        layering.hybrid(ladder, uses, design_db, share) if hybrid else layering.digital(ladder, uses, best_mode(design_db))
+    )
 
 
 def paths(name: Path) -> tuple[Path, Path]:

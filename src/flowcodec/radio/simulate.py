@@ -5,7 +5,7 @@ The mode of every system is chosen by measured block error rates of random bits 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Protocol
@@ -13,15 +13,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowcodec.errors import InputError
+from flowcodec.radio import layering
 from flowcodec.radio.analog import RECEIVERS, AnalogSystem, Sender
-from flowcodec.radio.digital import best_mode
+from flowcodec.radio.digital import MODES, Mode, best_mode
+from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.link import Link, find_link
 from flowcodec.radio.softcast import DctSystem
-from flowcodec.radio.systems import DigitalSystem, HybridSystem, Quality, Rival, Source
-from flowcodec.radio.transmission import DEFAULT_SHARE, HEADER_USES, PILOT_SPACING, PREAMBLE_USES, uses_of
+from flowcodec.radio.systems import DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Source
+from flowcodec.radio.transmission import HEADER_USES, PILOT_SPACING, PREAMBLE_USES, data_uses, uses_of
+from flowcodec.runtime.bundle import load_model
 
-MODES = ("digital", "hybrid", "analog")
+EXPERIMENTS = ("digital", "hybrid", "layered", "analog")
 _PEAK = 255.0
+DRAWN = "psnr_db_drawn"
+"""Of a row under fading: the PSNR of every draw."""
+_OTHER_RATES = (0.6, 0.75, 0.9, 1.1, 1.25, 1.5)
 _TABLE_LINKS = ("awgn", "rayleigh-slow")
 
 
@@ -30,8 +36,9 @@ class Experiment:
     """Raises InputError."""
 
     mode: str = "hybrid"
-    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: the hybrid system beside our digital ones.
-    ``analog``: the analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
+    """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: beside our fixed digital one. ``layered``: for
+    rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows. ``analog``:
+    fixed, and designed for each CSNR, beside linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0
@@ -40,15 +47,19 @@ class Experiment:
     draws: int = 10
     share: float = DEFAULT_SHARE
     seed: int = 0
-    receiver: str = "learned"
-    """Of the analog mode: learned, prior or linear."""
+    receiver: str = "prior"
+    """Of the analog mode: prior or linear."""
     coded: bool = False
     """Every block is really coded and decoded; otherwise its fate is drawn from the table (awgn and rayleigh-slow only)."""
+    similarity: bool = True
+    """Whether MS-SSIM is measured."""
 
     def __post_init__(self) -> None:
         find_link(self.link)
-        if self.mode not in MODES:
-            raise InputError(f"mode: expected one of {', '.join(MODES)}, found {self.mode!r}")
+        if self.mode not in EXPERIMENTS:
+            raise InputError(f"mode: expected one of {', '.join(EXPERIMENTS)}, found {self.mode!r}")
+        if self.mode == "layered" and self.link != "rayleigh-slow":
+            raise InputError(f"mode layered: expected the link rayleigh-slow, for which its layers are chosen, found {self.link}")
         if not 0 < self.cbr <= 2:
             raise InputError(f"cbr: expected more than 0 and at most 2, found {self.cbr}")
         if not 0 < self.share < 0.6:
@@ -69,43 +80,64 @@ class System(Protocol):
     def facts(self) -> dict[str, Any]: ...
 
 
+Codec = Rival | RateTable | None
 Progress = Callable[[int, int], None]
 Build = Callable[[Source, int], System]
+Choice = Callable[[float, int, int], tuple[str, Build]]
+"""(CSNR in dB, uses, pixels) -> the name of the system to build, and how to build it from a picture and its uses."""
 
 
 def simulate(
-    images: Mapping[str, np.ndarray], experiment: Experiment, rivals: Sequence[Rival] = (), progress: Progress | None = None
-) -> dict[str, Any]:
-    """Rows per image, system and CSNR, and their means over the images. ``images``: uint8 (H, W, 3) by name."""
-    plan = _plan(experiment, rivals)
-    rows: list[dict[str, Any]] = []
-    total = len(images) * len(plan) * len(experiment.csnr_db)
+    images: Mapping[str, np.ndarray],
+    experiments: Sequence[Experiment],
+    codecs: Sequence[Codec] = (None,),
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """For each experiment its rows per image, system and CSNR, and their means over the images.
+
+    ``images``: uint8 (H, W, 3) by name; the experiments share the files of an image. ``codecs``: of the digital systems, ours
+    first (None, or a table of its rates); the others take part in digital experiments only.
+    """
+    plans = [_plan(experiment, codecs) for experiment in experiments]
+    rows: list[list[dict[str, Any]]] = [[] for _ in experiments]
+    total = len(images) * sum(len(plan) * len(experiment.csnr_db) for plan, experiment in zip(plans, experiments, strict=True))
     for number, (name, image) in enumerate(images.items()):
         source = Source(name, image)
-        height, width = image.shape[:2]
-        uses = uses_of(height, width, experiment.cbr)
-        for label, builds in plan.items():
-            built: dict[str, System] = {}
-            for position, csnr_db in enumerate(experiment.csnr_db):
-                key, build = builds(csnr_db)
-                if key not in built:
-                    built[key] = build(source, uses)
-                rng = np.random.default_rng([experiment.seed, number, position, *label.encode()])
-                rows.append(
-                    {"image": name, "system": label, "csnr_db": csnr_db, "uses": uses}
-                    | _measure(built[key], experiment, csnr_db, rng)
-                )
+        for experiment, plan, found in zip(experiments, plans, rows, strict=True):
+            source.similarity = experiment.similarity
+            for row in _of_image(source, number, experiment, plan):
+                found.append(row)
                 if progress:
-                    progress(len(rows), total)
-    return {
-        "format": 1,
-        "simulated": True,
-        "experiment": asdict(experiment),
-        "definitions": definitions(experiment.cbr),
-        "images": {name: {"height": image.shape[0], "width": image.shape[1]} for name, image in images.items()},
-        "curves": _curves(rows),
-        "rows": rows,
-    }
+                    progress(sum(map(len, rows)), total)
+    return [
+        {
+            "format": 1,
+            "simulated": True,
+            "model": load_model().id.hex(),
+            "experiment": asdict(experiment),
+            "definitions": definitions(experiment.cbr),
+            "images": {name: {"height": image.shape[0], "width": image.shape[1]} for name, image in images.items()},
+            "curves": curves(found),
+            "rows": found,
+        }
+        for experiment, found in zip(experiments, rows, strict=True)
+    ]
+
+
+def _of_image(source: Source, number: int, experiment: Experiment, plan: Mapping[str, Choice]) -> Iterator[dict[str, Any]]:
+    height, width = source.image.shape[:2]
+    uses = uses_of(height, width, experiment.cbr)
+    for label, choose in plan.items():
+        built: dict[str, System] = {}
+        for position, csnr_db in enumerate(experiment.csnr_db):
+            key, build = choose(csnr_db, uses, height * width)
+            if key not in built:
+                built[key] = build(source, uses)
+            # All systems see the same fades.
+            fades = np.random.default_rng([experiment.seed, number, position]).exponential(size=experiment.draws)
+            rng = np.random.default_rng([experiment.seed, number, position, *label.encode()])
+            measured = _measure(built[key], experiment, csnr_db, fades, rng)
+            yield {"image": source.name, "system": label, "csnr_db": csnr_db, "uses": uses} | measured
 
 
 def definitions(cbr: float) -> dict[str, Any]:
@@ -121,49 +153,82 @@ def definitions(cbr: float) -> dict[str, Any]:
     }
 
 
-def _plan(experiment: Experiment, rivals: Sequence[Rival]) -> dict[str, Callable[[float], tuple[str, Build]]]:
-    """Label -> function of the CSNR that gives (name of the built system, how to build it)."""
-    design, share = experiment.design_db, experiment.share
-    plan: dict[str, Callable[[float], tuple[str, Build]]] = {}
+def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
+    """The systems by label."""
+    design, share, ours = experiment.design_db, experiment.share, codecs[0]
 
-    def digital(rival: Rival | None, fixed: bool) -> Callable[[float], tuple[str, Build]]:
-        def at(csnr_db: float) -> tuple[str, Build]:
-            mode = best_mode(design if fixed else csnr_db)
-            return mode.name, lambda source, uses: DigitalSystem(source, uses, mode, rival)
+    def digital(codec: Codec, mode_at: Callable[[float, float], Mode]) -> Choice:
+        """``mode_at``: (CSNR in dB, layer uses per pixel) -> mode."""
 
-        return at
+        def choose(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
+            mode = mode_at(csnr_db, round(data_uses(uses) / pixels, 3))
+            return mode.name, lambda source, uses: DigitalSystem(source, uses, mode, codec)
+
+        return choose
+
+    def hybrid(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
+        many = experiment.link == "rayleigh-slow"
+        return "hybrid", lambda source, uses: LayeredSystem(source, layering.hybrid(source.ladder, uses, design, share), many)
+
+    def layered(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
+        return f"{csnr_db:g}", lambda source, uses: LayeredSystem(source, layering.layered(source.ladder, uses, csnr_db), True)
 
     if experiment.mode == "analog":
-        sender, receiver = Sender(), experiment.receiver
-
-        def analog(at_db: float) -> tuple[str, Build]:
-            return f"{at_db}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
-
-        plan["analog"] = lambda _: analog(design)
-        if set(experiment.csnr_db) != {design}:
-            plan["analog, matched"] = analog
-        plan["linear DCT"] = lambda _: ("dct", lambda source, uses: DctSystem(source, uses, design))
-        return plan
+        return _analog(design, experiment.receiver, matched=set(experiment.csnr_db) != {design})
     if experiment.mode == "hybrid":
-        plan["hybrid"] = lambda _: ("hybrid", lambda source, uses: HybridSystem(source, uses, design, share))
-        plan["FlowCodec, fixed"] = digital(None, True)
+        return {
+            "hybrid": hybrid,
+            "FlowCodec, fixed": digital(ours, lambda *_: best_mode(design)),
+        }
+    if experiment.mode == "layered":
+        plan: dict[str, Choice] = {"layered": layered}
+        # The mode that training photographs choose, and others beside it to show that it is no straw man.
+        for label, factor in (("single mode", 1.0), *((f"single mode, rate x{factor:g}", factor) for factor in _OTHER_RATES)):
+            plan[f"FlowCodec, {label}"] = digital(ours, _faster(factor))
         return plan
-    for rival in (None, *rivals):
-        name = rival.name if rival else "FlowCodec"
-        plan[f"{name}, fixed"] = digital(rival, True)
-        plan[f"{name}, envelope"] = digital(rival, False)
+    plan = {}
+    for codec in codecs:
+        name = codec.name if codec else "FlowCodec"
+        plan[f"{name}, fixed"] = digital(codec, lambda *_: best_mode(design))
+        plan[f"{name}, envelope"] = digital(codec, lambda csnr_db, _: best_mode(csnr_db))
     return plan
 
 
-def _measure(system: System, experiment: Experiment, csnr_db: float, rng: np.random.Generator) -> dict[str, Any]:
+def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
+    """``matched``: with the systems designed for the CSNR they are measured at."""
+    sender = Sender()
+
+    def system(at_db: float) -> tuple[str, Build]:
+        return f"{at_db:g}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
+
+    plan: dict[str, Choice] = {"analog": lambda *_: system(design)}
+    if matched:
+        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db)
+    return plan | {"linear DCT": lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))}
+
+
+def _faster(factor: float) -> Callable[[float, float], Mode]:
+    """The mode ``factor`` times as efficient as the best single one for fading."""
+
+    def mode(csnr_db: float, uses_per_pixel: float) -> Mode:
+        wanted = factor * layering.best_fading_mode(uses_per_pixel, csnr_db).efficiency
+        return min(MODES, key=lambda mode: abs(mode.efficiency - wanted))
+
+    return mode
+
+
+def _measure(
+    system: System, experiment: Experiment, csnr_db: float, fades: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    """``fades``: |h|^2 of the draws, for rayleigh-slow by the table."""
     drawn = []
-    for _ in range(experiment.draws):
+    for fade in fades:
         if experiment.coded:
             drawn.append(system.draw(find_link(experiment.link), csnr_db, rng))
         else:
             # One fade for all uses, known to the receiver, is AWGN at another CSNR.
-            fade = 10 * math.log10(rng.exponential()) if experiment.link == "rayleigh-slow" else 0.0
-            drawn.append(system.draw(None, csnr_db + fade, rng))
+            loss_db = 10 * math.log10(fade) if experiment.link == "rayleigh-slow" else 0.0
+            drawn.append(system.draw(None, csnr_db + loss_db, rng))
     values = [quality.psnr_db for quality in drawn]
     similarities = [quality.ms_ssim for quality in drawn if quality.ms_ssim is not None]
     row: dict[str, Any] = {
@@ -175,13 +240,13 @@ def _measure(system: System, experiment: Experiment, csnr_db: float, rng: np.ran
         "layers": {layer: sum(quality.layer == layer for quality in drawn) for layer in sorted({q.layer for q in drawn})},
     }
     if experiment.link.startswith("rayleigh"):
-        row["psnr_db_percentiles"] = {str(p): float(np.percentile(values, p)) for p in (5, 10, 25, 50, 75, 90)}
+        row[DRAWN] = [round(value, 2) for value in values]
     return row | system.facts()
 
 
-def _curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Means over images: of the dB, and the dB of the mean MSE."""
-    curves = []
+def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Means over images: of the dB, and the dB of the mean MSE; under fading also the quantiles over images and draws."""
+    found = []
     for system in dict.fromkeys(row["system"] for row in rows):
         mine = [row for row in rows if row["system"] == system]
         points = []
@@ -189,16 +254,18 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             at = [row for row in mine if row["csnr_db"] == csnr_db]
             errors = [row["psnr_db_standard_error"] for row in at]
             similarities = [row["ms_ssim"] for row in at if row["ms_ssim"] is not None]
-            points.append(
-                {
-                    "csnr_db": csnr_db,
-                    "psnr_db": fmean(row["psnr_db"] for row in at),
-                    "psnr_of_mean_mse_db": 10 * math.log10(_PEAK**2 / fmean(row["mean_mse"] for row in at)),
-                    # Of the draws; the images are a fixed set, not a sample.
-                    "standard_error_db": None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors),
-                    "ms_ssim": fmean(similarities) if similarities else None,
-                    "lowest_psnr_db": min(row["psnr_db"] for row in at),
-                }
-            )
-        curves.append({"system": system, "points": points})
-    return curves
+            point = {
+                "csnr_db": csnr_db,
+                "psnr_db": fmean(row["psnr_db"] for row in at),
+                "psnr_of_mean_mse_db": 10 * math.log10(_PEAK**2 / fmean(row["mean_mse"] for row in at)),
+                # Of the draws; the images are a fixed set, not a sample.
+                "standard_error_db": None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors),
+                "ms_ssim": fmean(similarities) if similarities else None,
+                "lowest_psnr_db": min(row["psnr_db"] for row in at),
+            }
+            if all(DRAWN in row for row in at):
+                pooled = np.concatenate([row[DRAWN] for row in at])
+                point["quantiles_db"] = [round(float(value), 3) for value in np.percentile(pooled, range(101))]
+            points.append(point)
+        found.append({"system": system, "points": points})
+    return found

@@ -18,7 +18,7 @@ from flowcodec.radio import digital, linear
 from flowcodec.radio.analog import MAP_MODE
 from flowcodec.radio.digital import Segment, segment
 from flowcodec.radio.link import Link, awgn, noise_power
-from flowcodec.radio.systems import Quality, Source, quality
+from flowcodec.radio.systems import Quality, Source
 from flowcodec.radio.transmission import data_uses
 from flowcodec.runtime.color import RGB_TO_YCC
 
@@ -64,7 +64,7 @@ class DctSystem:
         spectrum[self.allocation.chosen] = linear.receive(samples, self.allocation, self.scale, (1 - mean) / mean)
         planes = idctn(spectrum.reshape(3, self.height, self.width), axes=(1, 2), norm="ortho")
         pixels = np.einsum("ji,jhw->hwi", RGB_TO_YCC, planes) + self.colour
-        return quality(self.source.image, np.clip(np.rint(pixels), 0, 255).astype(np.uint8), "analog")
+        return self.source.quality(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), "analog")
 
     def facts(self) -> dict[str, Any]:
         return {

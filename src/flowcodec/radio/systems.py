@@ -1,11 +1,12 @@
 """What is compared: each system turns a picture and a CSNR into received pictures.
 
-A system is asked for ``outcomes(csnr_db, rng)``: one draw of the link. With ``coded`` every block is really encoded, sent and
+A system is asked for one ``draw`` of the link. With ``coded`` every block is really encoded, sent and
 decoded; otherwise whether a segment arrives is drawn from the measured block error rates (AWGN, or one fade for all uses), the
 analog layer and all pictures being real all the same.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,12 +15,15 @@ import numpy as np
 
 from flowcodec.errors import InputError
 from flowcodec.radio import digital, transmission
-from flowcodec.radio.digital import Mode, Segment, segment, segment_error_rate
+from flowcodec.radio.digital import MODES, Mode, Segment, segment, segment_error_rate
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.link import Link, awgn
-from flowcodec.radio.transmission import Tabulated, Transmission, data_uses, digital_snr_db
-from flowcodec.runtime.decode import decode_picture
+from flowcodec.radio.transmission import Transmission, data_uses, layer_name
 from flowcodec.runtime.quality import ms_ssim, psnr_db
+
+NODE_DB = 3.0
+ANALOG_DRAWS = 2
+"""Of the noise on an analog layer at one CSNR: over so many uses PSNR hardly differs, and further draws repeat these."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,23 @@ class Rival(Protocol):
     def decode(self, data: bytes) -> np.ndarray: ...
 
 
-def quality(image: np.ndarray, pixels: np.ndarray, layer: str) -> Quality:
-    return Quality(psnr_db(image, pixels), ms_ssim(image, pixels), layer)
+@dataclass(frozen=True)
+class RateTable:
+    """A codec of which files were measured before: (size in bytes, PSNR in dB, MS-SSIM) by image, sizes rising.
+
+    Between two files both qualities are linear in the logarithm of the size.
+    """
+
+    name: str
+    points: Mapping[str, Sequence[tuple[int, float, float]]]
+
+    def quality(self, image: str, size: int) -> Quality | None:
+        """Of a file of ``size`` bytes, at most that of the largest; None where even the smallest is larger."""
+        sizes, psnr, similarity = zip(*self.points[image], strict=True)
+        if size < sizes[0]:
+            return None
+        found = [float(np.interp(math.log2(size), np.log2(sizes), values)) for values in (psnr, similarity)]
+        return Quality(found[0], found[1], "main")
 
 
 @dataclass
@@ -51,11 +70,16 @@ class Source:
 
     name: str
     image: np.ndarray
+    similarity: bool = True
+    """Whether MS-SSIM is measured, which takes longer than decoding."""
     ladder: Ladder = field(init=False)
     _rivals: dict[tuple[str, int], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ladder = Ladder(self.image)
+
+    def quality(self, pixels: np.ndarray, layer: str) -> Quality:
+        return Quality(psnr_db(self.image, pixels), ms_ssim(self.image, pixels) if self.similarity else None, layer)
 
     def file(self, rival: Rival | None, size: int) -> tuple[bytes, np.ndarray] | None:
         """(the best file of at most ``size`` bytes of ours or of a rival, its picture); None where there is none so small."""
@@ -64,7 +88,7 @@ class Source:
                 data = self.ladder.of_size(size)
             except InputError:
                 return None
-            return data, decode_picture(data, 1).pixels
+            return data, self.ladder.pixels(data)
         low, high = 0, 100
         while high - low > 1:
             middle = (low + high) // 2
@@ -84,18 +108,23 @@ class Source:
     def concealed(self) -> Quality:
         """What is shown where nothing but the header arrives: the mean colour, which the header carries for every codec."""
         colour = np.rint(self.image.reshape(-1, self.image.shape[2]).mean(axis=0)).astype(np.uint8)
-        return quality(self.image, np.broadcast_to(colour, self.image.shape), "colour")
+        return self.quality(np.broadcast_to(colour, self.image.shape), "colour")
 
 
 class DigitalSystem:
-    """One file of ours (``rival`` None) or of a rival in one mode: the picture of the file, or the mean colour."""
+    """One file of ours (``codec`` None) or of a rival in one mode: the picture of the file, or the mean colour."""
 
-    def __init__(self, source: Source, uses: int, mode: Mode, rival: Rival | None = None) -> None:
+    def __init__(self, source: Source, uses: int, mode: Mode, codec: Rival | RateTable | None = None) -> None:
         self.source, self.mode = source, mode
         self.plan: Segment = segment(data_uses(uses), mode)
-        found = source.file(rival, self.plan.size_bytes)
+        self.data, self.size = b"", self.plan.size_bytes
+        if isinstance(codec, RateTable):
+            self.arrived = codec.quality(source.name, self.size) or source.concealed
+            return
+        found = source.file(codec, self.size)
         self.data = found[0] if found else b""
-        self.arrived = quality(source.image, found[1], "main") if found else source.concealed
+        self.size = len(self.data)
+        self.arrived = source.quality(found[1], "main") if found else source.concealed
 
     def failure_rate(self, csnr_db: float) -> float:
         return segment_error_rate(self.plan, csnr_db)
@@ -111,46 +140,73 @@ class DigitalSystem:
         return self.arrived if arrives else self.source.concealed
 
     def facts(self) -> dict[str, Any]:
-        return {"mode": self.mode.name, "main_bytes": len(self.data), "blocks": self.plan.blocks}
+        return {"mode": self.mode.name, "main_bytes": self.size, "blocks": self.plan.blocks}
 
 
-class HybridSystem:
-    """Base layer, main layer and analog layer."""
+class LayeredSystem:
+    """Superposed digital layers, and the analog layer if there is one."""
 
-    def __init__(self, source: Source, uses: int, design_db: float, share: float) -> None:
-        self.source = source
-        self.sent: Transmission = transmission.transmit(source.ladder, uses, design_db, share)
-        self._still: dict[str, Quality] = {"colour": source.concealed}
+    def __init__(self, source: Source, sent: Transmission, interpolate: bool = False) -> None:
+        """``interpolate``: the quality of refined pictures is taken from CSNRs NODE_DB apart, linearly in dB, for many fades."""
+        self.source, self.sent, self.interpolate = source, sent, interpolate
+        self._pictures: dict[int, Quality] = {}
+        self._nodes: dict[int, Quality] = {}
+        self._drawn: dict[float, list[Quality]] = {}
 
     def draw(self, link: Link | None, csnr_db: float, rng: np.random.Generator) -> Quality:
         """``link`` None: AWGN, the digital layers by the table."""
         header = self.sent.header
-        if link is None:
-            main_lost = segment_error_rate(header.main, digital_snr_db(csnr_db, header.share))
-            base_lost = segment_error_rate(header.base, csnr_db) if header.base else 1.0
-            tabulated = Tabulated(self.sent, rng.random() >= main_lost, rng.random() >= base_lost)
-            layer = "base" if tabulated.base_arrives else "colour"
-            if not tabulated.main_arrives and layer in self._still:
-                return self._still[layer]
-            received = awgn(self.sent.symbols, csnr_db, rng)
-            found = transmission.receive(received, header, tabulated)
-        else:
+        if link is not None:
             received = link(self.sent.symbols, csnr_db, rng)
             found = transmission.receive(received, transmission.receive_header(received))
-        if found.layer == "nothing":
+            return self.source.concealed if found.layer == "nothing" else self.source.quality(found.pixels, found.layer)
+        if rng.random() < digital.header_error_rate(csnr_db):
             return self.source.concealed
-        result = quality(self.source.image, found.pixels, found.layer)
-        if found.layer == "base":
-            self._still["base"] = result
-        return result
+        arrived = 0
+        for index in range(len(header.layers)):
+            if rng.random() < segment_error_rate(header.plan(index), header.snr_db(index, csnr_db)):
+                break
+            arrived += 1
+        if arrived == 0:
+            return self.source.concealed
+        if arrived < len(header.layers) or header.analog == 0:
+            return self._picture(arrived - 1)
+        if self.interpolate:
+            return self._between(csnr_db, rng)
+        drawn = self._drawn.setdefault(csnr_db, [])
+        if len(drawn) < ANALOG_DRAWS:
+            drawn.append(self._refined(csnr_db, rng))
+            return drawn[-1]
+        return drawn[rng.integers(ANALOG_DRAWS)]
+
+    def _picture(self, index: int) -> Quality:
+        """Of a layer's file."""
+        if index not in self._pictures:
+            self._pictures[index] = self.source.quality(self.sent.pictures[index], layer_name(index, len(self.sent.files)))
+        return self._pictures[index]
+
+    def _refined(self, csnr_db: float, rng: np.random.Generator) -> Quality:
+        """All digital layers decoded and subtracted, the analog one in real noise."""
+        header = self.sent.header
+        assert self.sent.quantised is not None
+        rest = awgn(math.sqrt(header.share) * self.sent.analog, csnr_db, rng)
+        return self.source.quality(transmission.refine(rest, header, self.sent.quantised), "main")
+
+    def _between(self, csnr_db: float, rng: np.random.Generator) -> Quality:
+        low = math.floor(csnr_db / NODE_DB)
+        for node in (low, low + 1):
+            if node not in self._nodes:
+                self._nodes[node] = self._refined(node * NODE_DB, rng)
+        left, right, weight = self._nodes[low], self._nodes[low + 1], csnr_db / NODE_DB - low
+        similarity = None
+        if left.ms_ssim is not None and right.ms_ssim is not None:
+            similarity = left.ms_ssim + weight * (right.ms_ssim - left.ms_ssim)
+        return Quality(left.psnr_db + weight * (right.psnr_db - left.psnr_db), similarity, "main")
 
     def facts(self) -> dict[str, Any]:
         header = self.sent.header
-        return {
-            "mode": header.main.mode.name,
-            "main_bytes": header.main_bytes,
-            "base_bytes": header.base_bytes,
-            "base_uses": header.base_uses,
-            "blocks": header.main.blocks,
-            "peak_to_average_db": 10 * math.log10(float(np.max(np.abs(self.sent.symbols) ** 2))),
-        }
+        layers = [
+            {"mode": MODES[layer.mode].name, "power": layer.share, "bytes": layer.size_bytes, "blocks": header.plan(index).blocks}
+            for index, layer in enumerate(header.layers)
+        ]
+        return {"layer_plans": layers, "analog_power": header.share}

@@ -1,38 +1,46 @@
-"""A picture in a given number of channel uses: digital, or hybrid with a base layer below and an analog layer on top.
+"""A picture in a given number of channel uses: superposed digital layers, and analog quantisation errors on top.
 
-    frame = preamble, header, base layer, main layer; pilots in between          all counted in ``uses``
+    frame   = preamble, header, layers; pilots in between          all counted in ``uses``
+    symbols = sum over l of sqrt(p_l) d_l + sqrt(a) t,  sum p_l + a = 1
 
-- header: sizes and modes, in QPSK at a low rate; also the mean colour, which is the picture where all else fails;
-- base layer (hybrid): a small file of the picture in a mode that works BASE_MARGIN_DB below the design CSNR;
-- main layer: a file that fills the rest, sqrt(1 - a) d + sqrt(a) t with d its QAM symbols and t (hybrid) the quantisation errors
-  of the file, analog, at power share a. The receiver decodes d with t as noise, subtracts it, and estimates the errors from t.
+- header: sizes, modes and powers in QPSK at a low rate; also the mean colour, which is the picture where all else fails;
+- d_l: the QAM symbols of a file of the picture, first the base layer's, small and robust, then the main one's, coded for
+  receivers that have the base picture (conditional.py). The receiver decodes them in this order; what is above a layer is noise
+  to it, and a layer that is decoded is subtracted;
+- t: the quantisation errors of the main file, analog. Where all layers are decoded, the receiver estimates the errors from t.
 
-References: Mittal & Phamdo, Hybrid digital-analog joint source-channel codes, 2002; Skoglund, Phamdo & Alajaji 2002, 2006.
+Which layers, modes and powers: layering.py. References: Mittal & Phamdo, Hybrid digital-analog joint source-channel codes, 2002;
+Skoglund, Phamdo & Alajaji 2002, 2006; superposition: Cover, Broadcast channels, 1972.
 """
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.radio import digital, linear, picture
-from flowcodec.radio.digital import MODES, Mode, Segment, best_mode, segment, uses_for
-from flowcodec.radio.ladder import Ladder
+from flowcodec.radio.conditional import Coarse
+from flowcodec.radio.digital import MODES, Mode, Segment, segment
 from flowcodec.radio.link import Received, noise_power
+from flowcodec.radio.picture import CLASS_COUNT, Quantised
+from flowcodec.runtime import container
 
 PREAMBLE_USES = 256
 PILOT_SPACING = 64
 """One pilot after so many uses."""
-HEADER_USES = 512
-BASE_MARGIN_DB = 7.0
-BASE_PSNR_DB = 24.6
-DEFAULT_SHARE = 0.05
-_FIELDS = struct.Struct("<BHHBBIIIBbf3B")
-_HEADER_MODE = Mode(2, round((8 * _FIELDS.size + digital.CRC_BITS) / (2 * HEADER_USES), 6))
-_VERSION = 1
-_SHARE_UNIT = 400
+HEADER_USES = 1024
+MOST_LAYERS = 2
+POWER_UNIT = 1 << 12
+"""Powers of layers and analog layer are sent in 1/4096."""
+_FRONT, _LAYER, _BACK = struct.Struct("<BHHI"), struct.Struct("<HH3s"), struct.Struct(f"<Hbe3B{CLASS_COUNT // 2}s")
+_SIZE_BYTES = 3
+_HEADER_BYTES = _FRONT.size + MOST_LAYERS * _LAYER.size + _BACK.size
+HEADER_MODE = Mode(2, round((8 * _HEADER_BYTES + digital.CRC_BITS) / HEADER_USES, 6), repeats=2)
+_VERSION = 2
 
 
 def data_uses(uses: int) -> int:
@@ -50,160 +58,170 @@ def uses_of(height: int, width: int, cbr: float) -> int:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A digital layer as the header describes it."""
+
+    mode: int
+    """Index into digital.MODES."""
+    power: int
+    """Share of the power, in 1/4096."""
+    size_bytes: int
+
+    @property
+    def share(self) -> float:
+        return self.power / POWER_UNIT
+
+
+@dataclass(frozen=True)
 class Header:
     """What the receiver must know before the layers. Raises InputError for a value that cannot be sent."""
 
     height: int
     width: int
-    base_mode: int
-    main_mode: int
-    base_bytes: int  # 0: no base layer
-    main_bytes: int
-    layer_uses: int  # of base and main layer
-    share: float  # of the analog layer, in 1/400
+    uses: int
+    """Of the layers, all of which span them all."""
+    layers: tuple[Layer, ...]
+    analog: int
+    """Share of the power in the analog layer, in 1/4096."""
     design_db: int
-    scale: float  # see linear.send
+    scale: float
+    """See linear.send."""
     mean_colour: tuple[int, int, int]
+    corrections: tuple[int, ...]
+    """Of the variances, see picture.Quantised."""
 
     def __post_init__(self) -> None:
         if max(self.height, self.width) >= 1 << 16:
             raise InputError(f"expected a picture of fewer than 65536 pixels a side, found {self.width}x{self.height}")
+        if any(layer.size_bytes >= 1 << 8 * _SIZE_BYTES for layer in self.layers):
+            raise InputError(f"expected layers of less than 16 MiB, found {max(layer.size_bytes for layer in self.layers)} bytes")
 
     def pack(self) -> bytes:
-        share = round(self.share * _SHARE_UNIT)
-        modes, sizes = (self.base_mode, self.main_mode), (self.base_bytes, self.main_bytes, self.layer_uses)
-        fields = (self.height, self.width, *modes, *sizes, share, self.design_db, self.scale, *self.mean_colour)
-        return _FIELDS.pack(_VERSION, *fields)
+        layers = [*self.layers, *[Layer(0, 0, 0)] * (MOST_LAYERS - len(self.layers))]
+        packed = b"".join(
+            _LAYER.pack(layer.mode, layer.power, layer.size_bytes.to_bytes(_SIZE_BYTES, "little")) for layer in layers
+        )
+        pairs = zip(self.corrections[::2], self.corrections[1::2], strict=True)
+        nibbles = bytes(low | high << 4 for low, high in pairs)
+        back = _BACK.pack(self.analog, self.design_db, self.scale, *self.mean_colour, nibbles)
+        return _FRONT.pack(_VERSION, self.height, self.width, self.uses) + packed + back
 
     @property
-    def base_uses(self) -> int:
-        return uses_for(self.base_bytes, MODES[self.base_mode]) if self.base_bytes else 0
+    def share(self) -> float:
+        return self.analog / POWER_UNIT
 
-    @property
-    def main(self) -> Segment:
-        return segment(self.layer_uses - self.base_uses, MODES[self.main_mode])
+    def plan(self, layer: int) -> Segment:
+        return segment(self.uses, MODES[self.layers[layer].mode])
 
-    @property
-    def base(self) -> Segment | None:
-        return segment(self.base_uses, MODES[self.base_mode]) if self.base_bytes else None
+    def interference(self, layer: int) -> float:
+        """Power of what is above a layer."""
+        return sum(above.share for above in self.layers[layer + 1 :]) + self.share
+
+    def snr_db(self, layer: int, csnr_db: float) -> float:
+        """SNR of a layer's symbols once those below are subtracted, all above counted as noise."""
+        return 10 * math.log10(self.layers[layer].share / (self.interference(layer) + noise_power(csnr_db)))
 
 
 def unpack_header(data: bytes) -> Header | None:
     """None where the bytes cannot be a header."""
-    version, height, width, base_mode, main_mode, *rest = _FIELDS.unpack(data[: _FIELDS.size])
-    base_bytes, main_bytes, layer_uses, share, design_db, scale, *colour = rest
-    if version != _VERSION or max(base_mode, main_mode) >= len(MODES) or not np.isfinite(scale):
+    version, height, width, uses = _FRONT.unpack(data[: _FRONT.size])
+    begin = _FRONT.size + MOST_LAYERS * _LAYER.size
+    fields = _LAYER.iter_unpack(data[_FRONT.size : begin])
+    layers = tuple(Layer(mode, power, int.from_bytes(size, "little")) for mode, power, size in fields if any(size))
+    analog, design_db, scale, *colour, nibbles = _BACK.unpack(data[begin : begin + _BACK.size])
+    if version != _VERSION or not layers or not np.isfinite(scale) or any(layer.mode >= len(MODES) for layer in layers):
         return None
-    header = Header(
-        height,
-        width,
-        base_mode,
-        main_mode,
-        base_bytes,
-        main_bytes,
-        layer_uses,
-        share / _SHARE_UNIT,
-        design_db,
-        scale,
-        tuple(colour),
-    )
+    corrections = tuple(value for byte in nibbles for value in (byte & 15, byte >> 4))
+    header = Header(height, width, uses, layers, analog, design_db, scale, tuple(colour), corrections)
     try:
-        fits = header.main.size_bytes >= main_bytes
+        fits = all(header.plan(index).size_bytes >= layer.size_bytes for index, layer in enumerate(layers))
     except (InputError, ZeroDivisionError):
         return None
-    return header if fits else None
+    return header if fits and min(height, width) > 0 else None
 
 
 def header_segment() -> Segment:
-    return segment(HEADER_USES, _HEADER_MODE, nominal=2 * HEADER_USES)
+    return segment(HEADER_USES, HEADER_MODE, nominal=HEADER_USES)
 
 
 @dataclass(frozen=True)
 class Transmission:
-    """What is sent: header and layers as symbols of unit mean power, and the files they carry."""
+    """What is sent: the header, the files of the layers, and the symbols of the analog layer."""
 
     header: Header
-    symbols: np.ndarray
-    """complex (HEADER_USES + layer uses,)"""
-    base: bytes
-    main: bytes
+    files: tuple[bytes, ...]
+    analog: np.ndarray
+    """complex (uses,) of unit mean power, or zeros"""
+    quantised: Quantised | None
+    """The main file's latent, where there is an analog layer."""
+    pictures: tuple[np.ndarray, ...]
+    """uint8 (H, W, C): of the files."""
 
-
-def digital_snr_db(csnr_db: float, share: float) -> float:
-    """SNR of the main layer's symbols, the analog layer counted as noise."""
-    return 10 * math.log10((1 - share) / (share + noise_power(csnr_db)))
+    @cached_property
+    def symbols(self) -> np.ndarray:
+        """complex (HEADER_USES + uses,) of unit mean power: header and layers."""
+        layers = math.sqrt(self.header.share) * self.analog
+        for index, (layer, data) in enumerate(zip(self.header.layers, self.files, strict=True)):
+            layers = layers + math.sqrt(layer.share) * digital.send(data, self.header.plan(index))
+        symbols = np.concatenate([digital.send(self.header.pack(), header_segment()), layers])
+        return symbols / math.sqrt(np.mean(np.abs(symbols) ** 2))
 
 
 def transmit(
-    ladder: Ladder,
+    image: np.ndarray,
     uses: int,
-    design_db: float,
-    share: float = DEFAULT_SHARE,
-    base_psnr_db: float | None = BASE_PSNR_DB,
-    mode: Mode | None = None,
+    layers: Sequence[Layer],
+    files: Sequence[tuple[bytes, np.ndarray]],
+    analog: int = 0,
+    design_db: float = 10.0,
 ) -> Transmission:
-    """The hybrid transmission of a picture; ``share`` 0 and no base layer make it digital.
+    """``image``: uint8 (H, W, C); ``uses``: of the layers; ``files`` with their pictures, one a layer.
 
-    ``mode`` of the main layer: the best one for the design CSNR by default. Raises InputError where the uses are too few.
+    Each file is made for receivers of the one before; the analog layer, if it has power, refines the last.
     """
-    share = round(share * _SHARE_UNIT) / _SHARE_UNIT
-    layers = data_uses(uses)
-    base = b"" if base_psnr_db is None else ladder.of_psnr(base_psnr_db)
-    base_mode = best_mode(design_db - BASE_MARGIN_DB)
-    base_uses = uses_for(len(base), base_mode) if base else 0
-    mode = mode or best_mode(digital_snr_db(design_db, share))
-    plan = segment(layers - base_uses, mode)
-    main = ladder.of_size(plan.size_bytes)
-    scale, analog = 0.0, np.zeros(plan.uses, complex)
-    if share > 0:
-        quantised = picture.read(main)
-        allocation = _allocation(quantised, plan.uses, share, round(design_db))
-        numbers, scale = linear.send(quantised.errors(ladder.image), allocation)
-        analog = linear.to_complex(numbers)
-    height, width = ladder.image.shape[:2]
-    colour = np.rint(ladder.image.reshape(-1, ladder.image.shape[2]).mean(axis=0)).astype(int)
+    quantised, scale, symbols = None, 0.0, np.zeros(uses, complex)
+    corrections: tuple[int, ...] = (0,) * CLASS_COUNT
+    if analog > 0:
+        coarse = Coarse(files[-2][1], _step_index(files[-2][0])) if len(files) > 1 else None
+        quantised = picture.read(files[-1][0], coarse)
+        errors = quantised.errors(image)
+        corrections = quantised.corrections(errors)
+        allocation = _allocation(quantised, corrections, uses, analog / POWER_UNIT, round(design_db))
+        numbers, scale = linear.send(errors, allocation)
+        scale = float(np.float16(scale))  # as the header carries it
+        symbols = linear.to_complex(numbers)
+    height, width = image.shape[:2]
+    colour = np.rint(image.reshape(-1, image.shape[2]).mean(axis=0)).astype(int)
     header = Header(
         height=height,
         width=width,
-        base_mode=MODES.index(base_mode),
-        main_mode=MODES.index(mode),
-        base_bytes=len(base),
-        main_bytes=len(main),
-        layer_uses=layers,
-        share=share,
+        uses=uses,
+        layers=tuple(layers),
+        analog=analog,
         design_db=round(design_db),
         scale=scale,
         mean_colour=tuple(int(v) for v in np.broadcast_to(colour, 3)),  # type: ignore[arg-type]
+        corrections=corrections,
     )
-    parts = [digital.send(header.pack(), header_segment())]
-    if header.base:
-        parts.append(digital.send(base, header.base))
-    parts.append(math.sqrt(1 - share) * digital.send(main, plan) + math.sqrt(share) * analog)
-    symbols = np.concatenate(parts)
-    return Transmission(header, symbols / math.sqrt(np.mean(np.abs(symbols) ** 2)), base, main)
+    return Transmission(header, tuple(data for data, _ in files), symbols, quantised, tuple(pixels for _, pixels in files))
 
 
-def _allocation(quantised: picture.Quantised, uses: int, share: float, design_db: float) -> linear.Allocation:
+def _step_index(data: bytes) -> int:
+    return container.read(data).header.step_index
+
+
+def _allocation(quantised: Quantised, corrections: Sequence[int], uses: int, share: float, design_db: float) -> linear.Allocation:
     """Of the analog layer: two real dimensions a use, where unit power stands for the share a."""
-    return linear.allocate(quantised.levels, 2 * uses, noise_power(design_db) / share)
+    return linear.allocate(quantised.levels(corrections), 2 * uses, noise_power(design_db) / share)
 
 
 @dataclass(frozen=True)
 class Reception:
-    """The received picture and which layers it was made of."""
+    """The received picture and what it was made of."""
 
     pixels: np.ndarray
     layer: str
-    """main, base, colour (the mean colour only) or nothing (not even the header: grey)."""
-
-
-@dataclass(frozen=True)
-class Tabulated:
-    """Outcomes drawn from the measured block error rates instead of decoding, and the sender's knowledge that they stand for."""
-
-    transmission: Transmission
-    main_arrives: bool
-    base_arrives: bool
+    """main (all layers), base (the first of several), layer 2, colour (the mean colour only), nothing (no header: grey)."""
 
 
 def receive_header(received: Received) -> Header | None:
@@ -212,60 +230,54 @@ def receive_header(received: Received) -> Header | None:
     return unpack_header(decoded.data) if decoded.whole else None
 
 
-def receive(received: Received, header: Header | None, tabulated: Tabulated | None = None) -> Reception:
+def receive(received: Received, header: Header | None) -> Reception:
     """The picture of the layers of a frame, never an error; ``header`` as ``receive_header`` gave it."""
     if header is None:
         return Reception(np.full((1, 1, 3), 128, np.uint8), "nothing")
-    begin = HEADER_USES + header.base_uses
-    main = received.part(slice(begin, begin + header.main.uses))
-    data = _main_data(main, header, tabulated)
-    if data is not None:
+    rest = received.part(slice(HEADER_USES, HEADER_USES + header.uses))
+    best: Quantised | None = None
+    name = "colour"
+    for index, layer in enumerate(header.layers):
+        scaled = Received(rest.samples, rest.gains * math.sqrt(layer.share), rest.noise)
+        plan = header.plan(index)
+        decoded = digital.receive(scaled, plan, layer=header.interference(index) / layer.share)
+        if not decoded.whole:
+            break
+        data = decoded.data[: layer.size_bytes]
         try:
-            return Reception(_refined(main, header, data), "main")
+            best = picture.read(data, Coarse(best.render(), best.header.step_index) if best else None)
         except FlowCodecError:
-            pass  # a CRC of 24 bits lets one error in 16 million through; the checksums of the file catch it
-    base = _base_data(received, header, tabulated)
-    if base is not None:
-        try:
-            return Reception(picture.read(base).render(), "base")
-        except FlowCodecError:
-            pass
-    return Reception(np.broadcast_to(np.array(header.mean_colour, np.uint8), (header.height, header.width, 3)), "colour")
+            break  # a CRC of 24 bits lets one error in 16 million through; the checksums of the file catch it
+        name = layer_name(index, len(header.layers))
+        rest = Received(rest.samples - scaled.gains * digital.send(data, plan), rest.gains, rest.noise)
+    if best is None:
+        return Reception(np.broadcast_to(np.array(header.mean_colour, np.uint8), (header.height, header.width, 3)), name)
+    return Reception(refine(rest, header, best) if name == "main" else best.render(), name)
 
 
-def _main_data(main: Received, header: Header, tabulated: Tabulated | None) -> bytes | None:
-    if tabulated:
-        return tabulated.transmission.main if tabulated.main_arrives else None
-    share = header.share
-    scaled = Received(main.samples, main.gains * math.sqrt(1 - share), main.noise)
-    decoded = digital.receive(scaled, header.main, layer=share / (1 - share))
-    return decoded.data[: header.main_bytes] if decoded.whole else None
+def layer_name(index: int, count: int) -> str:
+    """How a picture from a layer is called in results."""
+    if index == count - 1:
+        return "main"
+    return "base" if index == 0 else f"layer {index + 1}"
 
 
-def _base_data(received: Received, header: Header, tabulated: Tabulated | None) -> bytes | None:
-    if header.base is None:
-        return None
-    if tabulated:
-        return tabulated.transmission.base if tabulated.base_arrives else None
-    decoded = digital.receive(received.part(slice(HEADER_USES, HEADER_USES + header.base_uses)), header.base)
-    return decoded.data[: header.base_bytes] if decoded.whole else None
+def refine(rest: Received, header: Header, quantised: Quantised) -> np.ndarray:
+    """uint8 (H, W, C) of the main file, its quantisation errors estimated from the analog layer.
 
-
-def _refined(main: Received, header: Header, data: bytes) -> np.ndarray:
-    """uint8 (H, W, C) of the main file, with its quantisation errors estimated from the analog layer."""
-    quantised = picture.read(data)
+    ``rest``: the samples of the layers without what the digital ones sent.
+    """
     share = header.share
     if share == 0 or header.scale == 0:
         return quantised.render()
-    rest = main.samples - math.sqrt(1 - share) * main.gains * digital.send(data, header.main)
     # Linear MMSE of t for each use, b t + noise; over the mixing the mean of b counts, and the noise becomes (1 - b) / b.
-    strength = share * np.abs(main.gains) ** 2
-    shares = strength / (strength + main.noise_power)
+    strength = share * np.abs(rest.gains) ** 2
+    shares = strength / (strength + rest.noise_power)
     mean = float(shares.mean())
-    turned = rest * math.sqrt(share) * np.conj(main.gains) / (strength + main.noise_power)
-    allocation = _allocation(quantised, header.main.uses, share, header.design_db)
+    turned = rest.samples * math.sqrt(share) * np.conj(rest.gains) / (strength + rest.noise_power)
+    allocation = _allocation(quantised, header.corrections, header.uses, share, header.design_db)
     noise = (1 - mean) / mean if mean > 0 else math.inf
     samples = linear.to_real(turned) / mean if mean > 0 else np.zeros(allocation.dimensions)
-    estimate = np.zeros(len(quantised.levels))
+    estimate = np.zeros(quantised.count)
     estimate[allocation.chosen] = linear.receive(samples, allocation, header.scale, noise)
     return quantised.render(estimate)
