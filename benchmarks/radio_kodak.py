@@ -1,7 +1,8 @@
 """The radio results on Kodak: results/radio/*.json.
 
-    python benchmarks/radio_kodak.py KODAK_FOLDER [--part I/N]      each part in a process of its own, then without --part
-    python benchmarks/radio_kodak.py KODAK_FOLDER --digital         the digital curves alone, in seconds
+    python benchmarks/radio_kodak.py KODAK_FOLDER [--digital]       with --digital the digital curves alone, in seconds
+    python benchmarks/radio_kodak.py KODAK_FOLDER --part I/N        every Nth image, for several processes; then
+    python benchmarks/radio_kodak.py KODAK_FOLDER --merge           makes results of the parts there are
 
 About 15 CPU seconds an image for hybrid and layered transmission, in one process or in N. The digital curves need no encoding:
 sizes and qualities of whole files are those of results/kodak.json, interpolated in the logarithm of the size.
@@ -74,12 +75,19 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kodak", type=Path)
-    parser.add_argument("--part", metavar="I/N", help="only every Nth image, from the Ith on; one part after another is merged")
+    parser.add_argument("--part", metavar="I/N", help="only every Nth image, from the Ith on, to be merged")
+    parser.add_argument("--merge", action="store_true", help="make results of the parts")
     parser.add_argument("--digital", action="store_true", help="only the digital curves")
     parser.add_argument("--only", choices=sorted(CODED), action="append", help="only this experiment of the others")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "radio")
     options = parser.parse_args()
     command = "python benchmarks/radio_kodak.py KODAK_FOLDER"
+    if options.merge:
+        for name in CODED:
+            parts = sorted(options.out.glob(f"{name}.part*"))
+            if parts:
+                write(options.out / f"{name}.json", finished(merged(parts)), command)
+        return
     found = find_images([options.kodak])
     tables = rate_tables()
     if not options.part:
@@ -96,16 +104,10 @@ def main() -> None:
         documents = simulate(chosen, list(coded.values()), tables[:1], progress)
     for name, document in zip(coded, documents, strict=True):
         path = options.out / f"{name}.json"
-        if count > 1:
-            part = path.with_suffix(f".part{number}")
-            part.write_text(json.dumps(document))
-            parts = [path.with_suffix(f".part{index + 1}") for index in range(count)]
-            if not all(each.exists() for each in parts):
-                continue
-            document = merged(parts)
-            for each in parts:
-                each.unlink()
-        write(path, finished(document), command)
+        if options.part:
+            path.with_suffix(f".part{number}").write_text(json.dumps(document))
+        else:
+            write(path, finished(document), command)
 
 
 if __name__ == "__main__":

@@ -119,10 +119,11 @@ def test_encoder_and_decoder_reconstruct_the_same_planes(photograph: np.ndarray,
     ):
         height, width, channels = pixels.shape
         runner = decode.make_runner(model, 1)
-        exchange = latent.LatentEncoder(
-            model, make_channel(channel, model.channels, 9), encode.analyse(model, runner, pixels, 640), channels, 640
-        )
-        planes = prior.Walk(model, runner, height, width, channels, 640).run(exchange)
+        lows: list[np.ndarray] = []
+        target = encode.analyse(model, runner, pixels, 640, lows)
+        exchange = latent.LatentEncoder(model, make_channel(channel, model.channels, 9), target, channels, 640, lows=lows)
+        feedback = exchange.begin_feedback if channel == "round" else None
+        planes = prior.Walk(model, runner, height, width, channels, 640).run(exchange, level_begun=feedback)
         mine = ycc_to_rgb(restore.restore(model, runner, planes, 640)[:channels])
         data = flowcodec.encode(pixels if channels == 3 else pixels[:, :, 0], step=8.0, channel=channel, seed=9, threads=1)
         file = container.read(data)

@@ -50,13 +50,15 @@ class Ladder:
             runner = make_runner(model, 1)
             height, width, channels = self.image.shape
             header = Header(width, height, channels, index, "round", 0, model.id)
-            latent = analyse(model, runner, self.image, index)
+            lows: list[np.ndarray] = []
+            latent = analyse(model, runner, self.image, index, lows)
             channel = make_channel("round", model.channels, 0)
-            exchange = LatentEncoder(model, channel, latent, channels, index)
+            exchange = LatentEncoder(model, channel, latent, channels, index, lows=lows)
             if self._coarse:
-                exchange = ConditionalEncoder(model, channel, latent, channels, index)
+                exchange = ConditionalEncoder(model, channel, latent, channels, index, lows=lows)
                 exchange.given = Given(model, self._coarse, index)
-            self._planes[index] = Walk(model, runner, height, width, channels, index).run(exchange)
+            walk = Walk(model, runner, height, width, channels, index)
+            self._planes[index] = walk.run(exchange, level_begun=exchange.begin_feedback)
             self._files[index] = container.write(header, [Box(BoxKind.LATENT, payload) for payload in exchange.boxes])
         return self._files[index]
 

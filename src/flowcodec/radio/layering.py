@@ -19,6 +19,7 @@ from flowcodec.radio.digital import MODES, Mode, best_mode, segment, threshold_d
 from flowcodec.radio.ladder import SAVED, Ladder
 from flowcodec.radio.link import noise_power
 from flowcodec.radio.transmission import POWER_UNIT, Layer, Transmission, data_uses, transmit
+from flowcodec.runtime.step import STEP_COUNT
 
 DEFAULT_SHARE = 0.05
 BASE_MARGIN_DB = 6.1
@@ -32,7 +33,9 @@ LOST_DB = 15.0
 """About the PSNR of a picture of which the mean colour is left."""
 _OUTAGES = np.geomspace(0.01, 0.6, 22)
 _ANALOG_SHARES = (0.0, 0.02, 0.05, 0.08, 0.12, 0.16, 0.2, 0.25, 0.3)
-_MOST_EFFICIENT, _LEAST_BPP, _EVERY = 4.5, 0.03, 4
+_MOST_EFFICIENT, _EVERY, _ROOM = 4.5, 4, 1.1
+LEAST_BPP = 0.03
+"""Of a layer for fading."""
 
 
 def digital(ladder: Ladder, uses: int, mode: Mode) -> Transmission:
@@ -76,7 +79,9 @@ def layered(ladder: Ladder, uses: int, mean_db: float) -> Transmission:
     """Layers for slow Rayleigh fading of which the sender knows the mean CSNR only; see ``fading_layers``."""
     layers = data_uses(uses)
     pixels = ladder.image.shape[0] * ladder.image.shape[1]
-    design = fading_layers(round(layers / pixels, 3), mean_db)
+    # A base layer holds at least the smallest file; in a small picture that is many bits a pixel.
+    least = max(LEAST_BPP, _ROOM * 8 * len(ladder.file(STEP_COUNT - 1)) / pixels)
+    design = fading_layers(round(layers / pixels, 3), mean_db, least_bpp=least)
     analog = round(POWER_UNIT * design.analog)
     files: list[tuple[bytes, np.ndarray]] = []
     for mode in design.modes:
@@ -122,7 +127,9 @@ class _States:
 
 
 @lru_cache(maxsize=16)
-def fading_layers(uses_per_pixel: float, mean_db: float, count: int = 2, analog: bool = True) -> FadingDesign:
+def fading_layers(
+    uses_per_pixel: float, mean_db: float, count: int = 2, analog: bool = True, least_bpp: float = LEAST_BPP
+) -> FadingDesign:
     """The ``count`` superposed layers with the highest mean PSNR over |h|^2 ~ Exp(1), h unknown to the sender.
 
     Layer l is decoded where |h|^2 >= g_l, with p_l g_l / (p_above g_l + N) its mode's threshold; a picture is that of the last
@@ -130,13 +137,13 @@ def fading_layers(uses_per_pixel: float, mean_db: float, count: int = 2, analog:
     Search: every fourth mode, shares of the analog layer and outage probabilities of all layers but the first on grids; the
     first takes what power is left. Broadcast approach: Shamai & Steiner 2003.
     """
-    designs = [_search(uses_per_pixel, mean_db, count, share) for share in (_ANALOG_SHARES if analog else (0.0,))]
+    designs = [_search(uses_per_pixel, mean_db, count, share, least_bpp) for share in (_ANALOG_SHARES if analog else (0.0,))]
     return max(designs, key=lambda design: design.expected_db)
 
 
-def _search(uses_per_pixel: float, mean_db: float, count: int, share: float) -> FadingDesign:
+def _search(uses_per_pixel: float, mean_db: float, count: int, share: float, least_bpp: float) -> FadingDesign:
     noise = noise_power(mean_db)
-    modes = [mode for mode in MODES if mode.efficiency <= _MOST_EFFICIENT and mode.efficiency * uses_per_pixel > _LEAST_BPP]
+    modes = [mode for mode in MODES if mode.efficiency <= _MOST_EFFICIENT and mode.efficiency * uses_per_pixel > least_bpp]
     modes = modes[::_EVERY]
     needed = np.array([10 ** (threshold_db(mode) / 10) for mode in modes])
     efficiencies = np.array([mode.efficiency for mode in modes])

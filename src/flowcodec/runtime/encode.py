@@ -126,8 +126,13 @@ class Encoded:
     """Encodings that it took to meet a size or a PSNR."""
 
 
-def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list[np.ndarray]:
-    """uint8 (H, W, C) -> latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)], float32 in pixel units."""
+def analyse(
+    model: Model, runner: Runner, pixels: np.ndarray, step: int, lows: list[np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """uint8 (H, W, C) -> latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)], float32 in pixel units.
+
+    A list given as ``lows`` receives the planes (C, h, w) that each of the details refines, coarse to fine.
+    """
     planes = rgb_to_ycc(pixels)
     grey = len(planes) == 1
     if grey:
@@ -148,6 +153,8 @@ def analyse(model: Model, runner: Runner, pixels: np.ndarray, step: int) -> list
             ll[1:] = 0
         details.append(detail)
         planes = ll
+        if lows is not None:
+            lows.insert(0, ll[: pixels.shape[2]])
     return [planes, *reversed(details)]
 
 
@@ -200,11 +207,17 @@ def _encode_at(
         seed=settings.seed if settings.channel != "round" else 0,
         model_id=model.id,
     )
-    latent = analyse(model, runner, picture.pixels, index)
+    # The other channels promise that the errors of a file have nothing to do with each other.
+    feedback = settings.channel == "round"
+    lows: list[np.ndarray] = []
+    latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
     channel = make_channel(header.channel, model.channels, header.seed)
     region = None if settings.roi is None else Region(settings.roi)
-    exchange = LatentEncoder(model, channel, latent, channels, index, region)
-    planes = Walk(model, runner, height, width, channels, index).run(exchange, synthesise_image=reconstruct)
+    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows)
+    del lows
+    planes = Walk(model, runner, height, width, channels, index).run(
+        exchange, synthesise_image=reconstruct, level_begun=exchange.begin_feedback if feedback else None
+    )
     boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
     if settings.certificate:
         boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))

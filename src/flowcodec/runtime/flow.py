@@ -143,6 +143,76 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     return planes
 
 
+def _adjoint_even_pairs(odd: np.ndarray, count: int) -> np.ndarray:
+    """Transpose of ``_even_pairs``: what ``count`` even samples receive from the odd ones."""
+    sums = np.zeros((*odd.shape[:-1], count), odd.dtype)
+    sums[..., : odd.shape[-1]] = odd
+    sums[..., 1:] += odd[..., : count - 1]
+    if odd.shape[-1] == count:
+        sums[..., -1] += odd[..., -1]
+    return sums
+
+
+def _adjoint_odd_pairs(even: np.ndarray, count: int) -> np.ndarray:
+    """Transpose of ``_odd_pairs``: what ``count`` odd samples receive from the even ones."""
+    sums = even[..., :count].copy()
+    following = even[..., 1 : count + 1]
+    sums[..., : following.shape[-1]] += following
+    sums[..., 0] += even[..., 0]
+    if even.shape[-1] > count:
+        sums[..., -1] += even[..., -1]
+    return sums
+
+
+def _synthesise_float(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """``_merge`` in float, overwriting nothing."""
+    if high.shape[-1] == 0:
+        return low
+    unit = np.float32(1 << LIFT_BITS)
+    signal = np.empty((*low.shape[:-1], low.shape[-1] + high.shape[-1]), np.float32)
+    even, odd = low * (LOW_GAIN / unit), high * (HIGH_GAIN / unit)
+    for index in reversed(range(len(LIFT_STEPS))):
+        factor = np.float32(LIFT_STEPS[index] / (1 << LIFT_BITS))
+        if index % 2 == 0:
+            odd -= factor * _even_pairs(even, odd.shape[-1])
+        else:
+            even -= factor * _odd_pairs(odd, even.shape[-1])
+    signal[..., 0::2], signal[..., 1::2] = even, odd
+    return signal
+
+
+def _adjoint(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Transpose of ``_synthesise_float``: signal -> (low, high)."""
+    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    if odd.shape[-1] == 0:
+        return even, odd
+    for index, constant in enumerate(LIFT_STEPS):
+        factor = np.float32(constant / (1 << LIFT_BITS))
+        if index % 2 == 0:
+            even -= factor * _adjoint_even_pairs(odd, even.shape[-1])
+        else:
+            odd -= factor * _adjoint_odd_pairs(even, odd.shape[-1])
+    unit = np.float32(1 << LIFT_BITS)
+    return even * (LOW_GAIN / unit), odd * (HIGH_GAIN / unit)
+
+
+def correlate_level(low: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The high bands of S^T S (low, detail), S the synthesis of one plane of size (height, width); float32.
+
+    Shapes: low (h, w), detail (3, h, w), result (3, h, w) with zeros where a band has no coefficient.
+    """
+    shapes = band_shapes(height, width)
+    hl, lh, hh = (band[:h, :w] for band, (h, w) in zip(detail, shapes, strict=True))
+    left = _synthesise_float(_turn(low), _turn(lh))
+    plane = _synthesise_float(_turn(left), _turn(_synthesise_float(_turn(hl), _turn(hh))))
+    left, right = _adjoint(plane)
+    result = np.zeros_like(detail)
+    bands = _adjoint(_turn(left))[1], *_adjoint(_turn(right))
+    for target, values, (h, w) in zip((1, 0, 2), bands, (shapes[1], shapes[0], shapes[2]), strict=True):
+        result[target, :h, :w] = _turn(values)
+    return result
+
+
 def to_fixed(values: np.ndarray) -> np.ndarray:
     """Float pixel units -> integers with FRACTION_BITS fractional bits."""
     return np.rint(values * np.float32(1 << FRACTION_BITS)).astype(np.int64)

@@ -13,6 +13,7 @@ from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Block, Channel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
 from flowcodec.runtime.context import pad_even, phase_of
+from flowcodec.runtime.feedback import LevelFeedback
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.prior import PLANES, Site, band_steps
 from flowcodec.runtime.region import Region, economise
@@ -74,7 +75,8 @@ class _Latent:
 class LatentEncoder(_Latent):
     """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units.
 
-    With a ``region``, bits are dearer outside it.
+    With a ``region``, bits are dearer outside it. ``lows``: the true planes (C, h, w) that each of the details
+    refines, for the feedback of errors.
     """
 
     def __init__(
@@ -85,8 +87,11 @@ class LatentEncoder(_Latent):
         channels: int,
         step_index: int,
         region: Region | None = None,
+        lows: Sequence[np.ndarray] = (),
     ) -> None:
         super().__init__(model, channel, channels, len(latent) - 1)
+        self._lows = list(lows)
+        self._feedback: LevelFeedback | None = None
         self.latent, self.step_index, self.region = latent, step_index, region
         self._coder = SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
@@ -100,14 +105,25 @@ class LatentEncoder(_Latent):
         self.level_done(0)
         return values
 
+    def begin_feedback(self, level: int, ll: np.ndarray, finer: tuple[int, int]) -> None:
+        """For ``Walk.run``: from now on the level's targets make up for the errors of what is coded before them."""
+        error = self._lows.pop(0) - ll[: self.channels].astype(np.float32) / (1 << FRACTION_BITS)
+        self._feedback = LevelFeedback(error, *finer)
+
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        steps = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands], np.float64)
-        steps /= 1 << (STEP_BITS + FRACTION_BITS)
+        fixed = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands], np.float64)
+        steps = (fixed / (1 << (STEP_BITS + FRACTION_BITS))).astype(np.float32)[:, None, None]
         sites = phase_of(self.latent[len(self.latent) - site.level][site.stage.bands], site.stage.phase)
         # On a grid of odd size the last sites of some phases do not exist; they are not coded.
+        there = np.s_[:, : sites.shape[1], : sites.shape[2]]
         target = np.zeros(locations.shape, np.float32)
-        np.divide(sites, steps.astype(np.float32)[:, None, None], out=target[:, : sites.shape[1], : sites.shape[2]])
-        return self._exchange(site, locations, scales, valid, target)
+        if self._feedback is None:
+            np.divide(sites, steps, out=target[there])
+            return self._exchange(site, locations, scales, valid, target)
+        np.divide(sites + self._feedback.moves(site.stage), steps, out=target[there])
+        values = self._exchange(site, locations, scales, valid, target)
+        self._feedback.record(site.stage, sites - values[there] * steps)
+        return values
 
     def _quantise(
         self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, tables: np.ndarray, block: Block

@@ -5,6 +5,7 @@ reconstructed; an ``Exchange`` then gives the reconstructed values: the encoder'
 symbols, the decoder's by reading symbols. Everything here is integer arithmetic.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,6 +62,10 @@ class Exchange(Protocol):
         """Called when a level's last coefficient has been exchanged."""
 
 
+LevelBegun = Callable[[int, np.ndarray, tuple[int, int]], None]
+"""(level, planes (3, h, w) in 1/64 pixel units that it refines, size that it refines them to)."""
+
+
 class LevelNetworks:
     """The prior networks of one level, run on its grid."""
 
@@ -111,16 +116,21 @@ class Walk:
         self.shapes = level_shapes(height, width)
         self.channels, self.step_index = channels, step_index
 
-    def run(self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0) -> np.ndarray:
+    def run(
+        self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0, level_begun: LevelBegun | None = None
+    ) -> np.ndarray:
         """Planes (3, H, W) in 1/64 pixel units, before restoration; without the last synthesis, those of the finest ``ll``.
 
         With a ``last_level`` above 0 the walk ends there: no finer level is exchanged, and the planes are those of that level.
+        ``level_begun`` is told of each level before its first coefficient.
         """
         step = step_fixed(self.step_index)
         coarsest = np.clip(exchange.coarsest(step), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
         self._carried: np.ndarray | None = None
         for level in range(len(self.shapes) - 1, last_level, -1):
+            if level_begun is not None:
+                level_begun(level, ll, self.shapes[level - 1])
             detail = self._details(level, ll, exchange)
             exchange.level_done(level)
             if level > 1 or synthesise_image:
