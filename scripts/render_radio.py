@@ -195,8 +195,12 @@ def layered_lines(document: Mapping[str, Any]) -> list[str]:
 
 def analog_lines(document: Mapping[str, Any]) -> list[str]:
     """The lead over linear coding, what a mismatch costs, and how the power is spread."""
-    analog, dct = values(document, "analog"), values(document, "linear DCT")
-    lines = [f"Over linear DCT coding: {', '.join(f'{analog[at] - dct[at]:+.2f} dB at {at:g} dB' for at in analog)}."]
+    analog, lines = values(document, "analog"), []
+    for curve in document["curves"]:
+        if curve["system"].startswith("linear DCT"):
+            dct = values(document, curve["system"])
+            leads = ", ".join(f"{analog[at] - dct[at]:+.2f} dB at {at:g} dB" for at in analog)
+            lines.append(f"Analog over {curve['system']}: {leads}.")
     if any(curve["system"] == "analog, matched" for curve in document["curves"]):
         matched = values(document, "analog, matched")
         lines.append(

@@ -204,7 +204,9 @@ def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
     plan: dict[str, Choice] = {"analog": lambda *_: system(design)}
     if matched:
         plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db)
-    return plan | {"linear DCT": lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))}
+    plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
+    plan["linear DCT, 64 chunks"] = lambda *_: ("softcast", lambda source, uses: DctSystem(source, uses, design, (8,)))
+    return plan
 
 
 def _faster(factor: float) -> Callable[[float, float], Mode]:
