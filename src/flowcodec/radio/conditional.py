@@ -5,7 +5,7 @@ the dead zone, is the true latent plus an error of deviation r D_b. With the pri
 
     w = s^2 / (s^2 + (r D_b)^2),   location m + w (b - m),   scale s sqrt(1 - w),
 
-rounded to the grid of the tables; everything else is the codec's. On photographs this saves about two thirds of the bits of x_b.
+rounded to the grid of the tables; everything else is the codec's. On photographs this saves more than half of the bits of x_b.
 Sender and receiver compute b by the float32 analysis of the encoder, unlike all else in a decoder, which is integer: they must
 round alike, which machines of one kind do.
 """

@@ -46,7 +46,7 @@ def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[st
     )
     axes.set(xlabel="CSNR (dB)", ylabel="PSNR (dB, RGB), mean over images and draws")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
 
@@ -71,4 +71,4 @@ def _draw_distribution(document: Mapping[str, Any], axes: Any) -> None:
     )
     axes.set(xlabel="PSNR (dB, RGB)", ylabel="share of pictures at or below")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
