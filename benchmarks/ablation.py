@@ -1,15 +1,16 @@
-"""What parts of the decoder's side buy in BD-rate, on held-out photographs: the quantiser, restoration, couplings, steps.
+"""What each part buys in BD-rate and costs in multiplications, on held-out photographs: quantiser, restoration, couplings, steps.
 
     python benchmarks/ablation.py DATA... [--weights weights/default.safetensors] [--out results/ablation.json]
 
 Real bytes and real decodes of 384x384 crops of the part of DATA that training never sees. Every arm is the shipped networks with
-other tables or without one part; nothing is trained again. BD-rate against the default arm, over the PSNR that all arms reach.
+other tables or without one part; nothing is trained again. BD-rate against the default arm, over the PSNR that all arms reach;
+thousand multiplications a pixel of the decoder.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ import torch
 
 from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
 from flowcodec.benchmark.environment import environment
-from flowcodec.export.graph import build_graphs
+from flowcodec.export.graph import build_graphs, decoder_kmac_per_pixel
 from flowcodec.export.statistics import count_latents
 from flowcodec.export.tables import RATE_WEIGHT, build_step_multipliers, build_tables
 from flowcodec.model import checkpoint
@@ -36,40 +37,54 @@ CROPS, SIDE = 12, 384
 COUNTED, COUNTED_SIDE = 96, 256
 
 
-def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[tuple[str, Model, str]]:
-    """(name, model, channel), the default first: the one that is shipped."""
+@dataclass(frozen=True)
+class Arm:
+    name: str
+    model: Model
+    kmac_per_pixel: float
+    channel: str = "round"
+    feedback: bool = True
+
+
+def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[Arm]:
+    """The default, which is what is shipped, first."""
     network, _ = checkpoint.load_model(weights)
-    graphs, info, _ = build_graphs(network)
+    graphs, info, proofs = build_graphs(network)
     counts = count_latents(network, counted, RATE_WEIGHT)
     tables, channels = build_tables(network, RATE_WEIGHT, counts)
     model = Model(b"ablation", {}, graphs, info, build_step_multipliers(network), tables, channels)
-    yield f"default (slope {RATE_WEIGHT:g})", model, "round"
+
+    def without(names: tuple[str, ...]) -> tuple[Model, float]:
+        kept = {name: value for name, value in info.items() if not name.startswith(names)}
+        return replace(model, graph_info=kept), decoder_kmac_per_pixel([proof for proof in proofs if proof.graph in kept])
+
+    whole = decoder_kmac_per_pixel(proofs)
+    yield Arm(f"default (slope {RATE_WEIGHT:g})", model, whole)
     for weight in RATE_WEIGHTS:
         tables, channels = build_tables(network, weight, counts)
-        yield f"slope of the quantiser {weight:g}", replace(model, tables=tables, channels=channels), "round"
+        yield Arm(f"slope of the quantiser {weight:g}", replace(model, tables=tables, channels=channels), whole)
     tables, channels = build_tables(network, RATE_WEIGHT)
-    yield "tables from the learned density alone", replace(model, tables=tables, channels=channels), "round"
+    yield Arm("tables from the learned density alone", replace(model, tables=tables, channels=channels), whole)
     centred = replace(model.channels, thresholds=(32 + 64 * np.arange(8))[None, None].repeat(2, 0).repeat(128, 1))
-    yield "no dead zone (thresholds at the middle)", replace(model, channels=centred), "round"
-    yield "dither instead of rounding", model, "dither"
-    without = {name: value for name, value in model.graph_info.items() if name != "restoration"}
-    yield "without restoration", replace(model, graph_info=without), "round"
-    uncoupled = {name: value for name, value in model.graph_info.items() if not name.startswith(("update", "predict"))}
-    yield "without couplings (trained with them)", replace(model, graph_info=uncoupled), "round"
+    yield Arm("no dead zone (thresholds at the middle)", replace(model, channels=centred), whole)
+    yield Arm("dither instead of rounding", model, whole, channel="dither")
+    yield Arm("without error feedback in the encoder", model, whole, feedback=False)
+    yield Arm("without restoration", *without(("restoration",)))
+    yield Arm("without couplings (trained with them)", *without(("update", "predict")))
     flat = np.full_like(model.step_multipliers, 1 << 12)
-    yield "one step for all bands", replace(model, step_multipliers=flat), "round"
+    yield Arm("one step for all bands", replace(model, step_multipliers=flat), whole)
 
 
-def curve(name: str, model: Model, channel: str, images: Sequence[np.ndarray]) -> Curve:
+def curve(arm: Arm, images: Sequence[np.ndarray]) -> Curve:
     rates, qualities = [], []
-    with patch.object(encode, "load_model", lambda _: model):
+    with patch.object(encode, "load_model", lambda _: arm.model):
         for step in STEPS:
-            settings = encode.EncodeSettings(step=step, channel=channel, threads=1)
+            settings = encode.EncodeSettings(step=step, channel=arm.channel, threads=1, feedback=arm.feedback)
             files = [encode.encode_picture(Picture(pixels), settings) for pixels in images]
-            backs = [decode.decode_picture(data, 1, model=model).pixels for data in files]
+            backs = [decode.decode_picture(data, 1, model=arm.model).pixels for data in files]
             rates.append(np.mean([8 * len(data) / pixels[..., 0].size for data, pixels in zip(files, images, strict=True)]))
             qualities.append(np.mean([psnr_db(a, b) for a, b in zip(images, backs, strict=True)]))
-    return Curve.from_points(name, [float(r) for r in rates], [float(q) for q in qualities])
+    return Curve.from_points(arm.name, [float(r) for r in rates], [float(q) for q in qualities])
 
 
 def main() -> None:
@@ -83,14 +98,15 @@ def main() -> None:
     rows = []
     reference: Curve | None = None
     counted = training_crops(arguments.data, DataConfig(), COUNTED, COUNTED_SIDE)
-    for name, model, channel in arms(arguments.weights, counted):
-        found = curve(name, model, channel, images)
+    for arm in arms(arguments.weights, counted):
+        found = curve(arm, images)
         reference = reference or found
         low, high = overlap(reference, found)
         middle = (low + high) / 2
         rows.append(
             {
-                "arm": name,
+                "arm": arm.name,
+                "kmac_per_pixel": arm.kmac_per_pixel,
                 "bpp": list(found.bpp),
                 "psnr_db": list(found.psnr_db),
                 "bd_rate_percent": bd_rate(reference, found, (low, high)),
@@ -99,7 +115,7 @@ def main() -> None:
                 "window_db": [low, high],
             }
         )
-        print(f"{name}: {rows[-1]['bd_rate_percent']:+.2f} %", flush=True)
+        print(f"{arm.name}: {rows[-1]['bd_rate_percent']:+.2f} %", flush=True)
     shipped = bundle.load_model()
     document = {
         "data": f"{len(images)} centre crops, at most {SIDE}x{SIDE}, of held-out photographs",

@@ -1,8 +1,9 @@
 """Fits the pixel model of the lossless mode: ``python scripts/fit_lossless.py DIR OUT.npz`` (needs the extra 'train').
 
-DIR holds losslessly stored photographs; every eleventh is held out. First the start weights of the adaptive filters by weighted
-least squares, then, on a sample of the pixels, one small network for each plane, by the bits of a mixture of two logistic
-distributions; the result is rounded to the integers that ``flowcodec.runtime.pixel_model`` computes with.
+DIR holds losslessly stored photographs; every twentieth is held out. Of every fourth photograph there is a second one, whose
+chroma has been halved and enlarged, as in scans and JPEG files. First the whitening of the predictor's inputs and its start
+weights by weighted least squares, then, on a sample of the pixels, one small network for each plane, by the bits of a mixture of
+three logistic distributions; the result is rounded to the integers that ``flowcodec.runtime.pixel_model`` computes with.
 """
 
 import argparse
@@ -16,73 +17,107 @@ from PIL import Image
 
 from flowcodec.runtime import pixel_model as pm
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, FRACTION_BITS
+from flowcodec.runtime.least_squares import WEIGHT_BITS
 from flowcodec.runtime.pixel_model import PLANE_ORDER, companding_table
 from flowcodec.runtime.wavefront import (
     FEATURE_MAX,
-    OWN_TAPS,
     PIXEL_BITS,
-    REFERENCE_TAPS,
-    WEIGHT_BITS,
+    WHITENING_BITS,
     PlaneContext,
     Sheared,
+    differences,
     front_count,
     front_rows,
 )
 
-HELD_OUT = 11
-HIDDEN = (64, 32)
+HELD_OUT = 20
+SUBSAMPLED = 4
+HIDDEN = (96, 48)
 BATCH, RATE = 4096, 4e-3
+ROWS = 80
+"""Of a photograph: parts of many tell more than few whole ones."""
+GROUP = 8
+"""Photographs that are walked together."""
 UNIT = 1 << FRACTION_BITS
 MAX_SHIFT = 14
+_LEAST_VARIANCE = 1e-5
+"""Of an input before it is whitened, as a part of the largest."""
 
 
 def photographs(paths: list[Path]) -> np.ndarray:
     """int32 (N, H, W, 3), all of one size."""
-    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths]).astype(np.int32)
+    return np.stack([np.asarray(Image.open(path).convert("RGB"))[:ROWS] for path in paths]).astype(np.int32)
 
 
-def walk(images: np.ndarray, starts: list[np.ndarray], visit: Any) -> None:
-    """Calls ``visit(plane, features, prediction, values, taps, base)`` for every front of every plane."""
+def subsampled(pixels: np.ndarray) -> np.ndarray:
+    """int32 (H, W, 3) -> the same with Cb and Cr (BT.601, full range) averaged over 2x2 pixels and enlarged bilinearly."""
+    height, width, _ = pixels.shape
+    luma = pixels @ [0.299, 0.587, 0.114]
+    chroma = []
+    for channel, factor in ((2, 0.564), (0, 0.713)):
+        small = ((pixels[..., channel] - luma) * factor).reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+        image = Image.fromarray(small.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+        chroma.append(np.rint(np.asarray(image)))
+    blue, red = chroma
+    luma = np.rint(luma)
+    rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1)
+    return np.clip(np.rint(rgb), 0, 255).astype(np.int32)
+
+
+def walk(images: np.ndarray, starts: list[np.ndarray], whitenings: list[np.ndarray], visit: Any) -> None:
+    """Calls ``visit(plane, features, prediction, values)`` for every front of every plane; values in 1/256."""
     count, height, width, _ = images.shape
     references: list[PlaneContext] = []
     for plane, channel in enumerate(PLANE_ORDER):
-        context = PlaneContext(count, height, width, references, starts[plane])
-        truth = Sheared.of(images[..., channel])
+        context = PlaneContext(count, height, width, references, starts[plane], whitenings[plane])
+        truth = Sheared.of(images[..., channel] << PIXEL_BITS)
         for time in range(front_count(height, width)):
             rows = front_rows(time, height, width)
             features, prediction = context.look(time, rows)
             values = truth.front(time, (0, 0), rows)
-            visit(plane, features, prediction, values, context.taps, context.base)
+            visit(plane, features, prediction, values)
             context.learn(time, rows, values)
         references.append(context)
 
 
-def fit_starts(images: np.ndarray) -> list[np.ndarray]:
-    """Weights of the least squared error, busy places counting less."""
-    sizes = [len(OWN_TAPS) + plane * len(REFERENCE_TAPS) for plane in range(len(PLANE_ORDER))]
-    normal = [np.eye(size) for size in sizes]
-    right = [np.zeros(size) for size in sizes]
+def fit_inputs(images: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(start weights, whitening matrices) of the planes, of the least squared error, busy places counting less."""
+    starts, whitenings = [], []
+    planes = [Sheared.of(images[..., channel] << PIXEL_BITS) for channel in PLANE_ORDER]
+    _, height, width, _ = images.shape
+    for plane, own in enumerate(planes):
+        normal, right, weight_sum = np.zeros(()), np.zeros(()), 0.0
+        for time in range(front_count(height, width)):
+            rows = front_rows(time, height, width)
+            taps, base = differences(time, rows, own, planes[:plane])
+            flat = np.ldexp(taps.reshape(len(taps), -1).astype(float), -PIXEL_BITS)
+            targets = np.ldexp((own.front(time, (0, 0), rows) - base).reshape(-1).astype(float), -PIXEL_BITS)
+            weighted = flat / (np.abs(flat).mean(0) + 2)
+            normal, right = normal + weighted @ flat.T, right + weighted @ targets
+            weight_sum += flat.shape[1]
+        normal, right = normal / weight_sum, right / weight_sum
+        variances, directions = np.linalg.eigh(normal)
+        # W and N less their mean are opposite, so one direction has no variance of its own.
+        matrix = (directions / np.sqrt(variances + _LEAST_VARIANCE * variances.max())).T
+        weights = matrix @ right
+        starts.append(np.rint(weights * (1 << WEIGHT_BITS)).astype(np.int32))
+        whitenings.append(np.rint(matrix * (1 << WHITENING_BITS)).astype(np.int32))
+    return starts, whitenings
 
-    def visit(plane: int, features: Any, prediction: Any, values: Any, taps: np.ndarray, base: np.ndarray) -> None:
-        flat = taps.reshape(len(taps), -1).astype(float)
-        weighted = flat / (np.abs(flat).mean(0) + 2)
-        normal[plane] += weighted @ flat.T
-        right[plane] += weighted @ (values - (base >> PIXEL_BITS)).reshape(-1)
 
-    walk(images, [np.zeros(size, np.int32) for size in sizes], visit)
-    return [np.rint(np.linalg.solve(a, b) * (1 << WEIGHT_BITS)).astype(np.int32) for a, b in zip(normal, right, strict=True)]
-
-
-def sample(images: np.ndarray, starts: list[np.ndarray], share: float) -> list[tuple[np.ndarray, ...]]:
-    """For each plane features int16 (F, n), predictions and values (n,)."""
+def sample(
+    images: np.ndarray, starts: list[np.ndarray], whitenings: list[np.ndarray], share: float
+) -> list[tuple[np.ndarray, ...]]:
+    """For each plane features int16 (F, n), predictions and values (n,) in 1/256."""
     rng = np.random.default_rng(0)
     parts: list[list[tuple[np.ndarray, ...]]] = [[] for _ in PLANE_ORDER]
 
-    def visit(plane: int, features: np.ndarray, prediction: np.ndarray, values: np.ndarray, taps: Any, base: Any) -> None:
+    def visit(plane: int, features: np.ndarray, prediction: np.ndarray, values: np.ndarray) -> None:
         chosen = rng.random(values.shape) < share
         parts[plane].append((features[:, chosen].astype(np.int16), prediction[chosen], values[chosen]))
 
-    walk(images, starts, visit)
+    for begin in range(0, len(images), GROUP):
+        walk(images[begin : begin + GROUP], starts, whitenings, visit)
     return [tuple(np.concatenate(arrays, -1) for arrays in zip(*part, strict=True)) for part in parts]
 
 
@@ -95,7 +130,7 @@ class Network(torch.nn.Module):
         with torch.no_grad():
             layers[0].weight.mul_(0.5)
             layers[-1].weight.mul_(0.1)
-            layers[-1].bias.copy_(torch.tensor([0.0, 0.5, 0.0, 2.0, -2.0]))
+            layers[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0, -0.5, 0.0, 2.5, -2.0]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers[:-1]:
@@ -104,25 +139,36 @@ class Network(torch.nn.Module):
 
 
 def bits(outputs: torch.Tensor, prediction: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """-log2 of the probability of values: outputs are location and log2 scale of two logistics and the logit of the second."""
-    share = torch.sigmoid(outputs[:, 4]) * (1 - 2 * pm.LEAST_SHARE) + pm.LEAST_SHARE
-    total = torch.full_like(share, 1e-7)
-    for part, weight in ((outputs[:, 0:2], 1 - share), (outputs[:, 2:4], share)):
-        scale = torch.exp2(part[:, 1].clamp(-pm.SCALE_OFFSET, pm.SCALE_OFFSET + 2))
-        distance = values - prediction / (1 << PIXEL_BITS) - part[:, 0]
-        distance = -distance.abs()  # the lower tail, where a difference of sigmoids is exact
-        total = total + weight * (torch.sigmoid((distance + 0.5) / scale) - torch.sigmoid((distance - 0.5) / scale))
-    return -torch.log2(total)
+    """-log2 of the probability of values: outputs are location and log2 scale of each logistic, and behind them its logit."""
+    locations, scales, logits = outputs[:, pm.LOCATIONS], outputs[:, pm.SCALES], outputs[:, pm.LOGITS]
+    second, third = (torch.sigmoid(logits) * (1 - 2 * pm.LEAST_SHARE) + pm.LEAST_SHARE).unbind(1)
+    shares = torch.stack([(1 - second) * (1 - third), second * (1 - third), third], 1)
+    inverse = torch.exp2(-scales.clamp(-pm.SCALE_OFFSET, pm.SCALE_OFFSET + 2))
+    # The lower tail, where a difference of sigmoids is exact.
+    distance = -((values - prediction)[:, None] / (1 << PIXEL_BITS) - locations).abs()
+    masses = torch.sigmoid((distance + 0.5) * inverse) - torch.sigmoid((distance - 0.5) * inverse)
+    return -torch.log2((shares * masses).sum(1) + 1e-7)
 
 
 def tensors(features: np.ndarray, prediction: np.ndarray, values: np.ndarray) -> list[torch.Tensor]:
-    inputs = pm.network_inputs(features.astype(np.int32), companding_table())
-    return [torch.from_numpy(a.astype(np.float32)) for a in (inputs.T / UNIT, prediction, values)]
+    """Features stay int16 until they are used."""
+    return [
+        torch.from_numpy(features.T.copy()),
+        torch.from_numpy(prediction.astype(np.float32)),
+        torch.from_numpy(values.astype(np.float32)),
+    ]
+
+
+def network_inputs(features: torch.Tensor, companding: torch.Tensor) -> torch.Tensor:
+    """int16 (n, F) -> float (n, 2F), as ``pixel_model.network_inputs``."""
+    features = features.int()
+    return torch.cat([features, features.sign() * companding[features.abs()]], 1).float() / UNIT
 
 
 def train(plane: int, learning: list[torch.Tensor], held_out: list[torch.Tensor], steps: int) -> Network:
     torch.manual_seed(plane)
-    network = Network(learning[0].shape[1])
+    network = Network(2 * learning[0].shape[1])
+    companding = torch.from_numpy(companding_table().astype(np.int32))
     optimizer = torch.optim.Adam(network.parameters(), RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1, (i + 1) / 50) * (0.5 + 0.5 * np.cos(np.pi * i / steps)) + 0.002
@@ -130,7 +176,7 @@ def train(plane: int, learning: list[torch.Tensor], held_out: list[torch.Tensor]
     for step in range(1, steps + 1):
         chosen = torch.randint(0, len(learning[0]), (BATCH,))
         inputs, prediction, values = (array[chosen] for array in learning)
-        loss = bits(network(inputs), prediction, values).mean()
+        loss = bits(network(network_inputs(inputs, companding)), prediction, values).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -138,7 +184,7 @@ def train(plane: int, learning: list[torch.Tensor], held_out: list[torch.Tensor]
         schedule.step()
         if step % max(steps // 5, 1) == 0:
             with torch.no_grad():
-                held = bits(network(held_out[0]), *held_out[1:]).mean()
+                held = bits(network(network_inputs(held_out[0], companding)), *held_out[1:]).mean()
             print(f"plane {plane} step {step}: {float(held):.4f} bits a value on held-out photographs", flush=True)
     return network
 
@@ -165,18 +211,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=2500, help="for each plane")
-    parser.add_argument("--share", type=float, default=0.2, help="of the pixels that are learned from")
+    parser.add_argument("--share", type=float, default=0.4, help="of the pixels that are learned from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = sorted(path for path in arguments.folder.iterdir() if path.suffix in (".png", ".webp"))
-    learning, held_out = [p for i, p in enumerate(paths) if i % HELD_OUT], paths[::HELD_OUT]
-    starts = fit_starts(photographs(learning[::2]))
-    samples = sample(photographs(learning), starts, arguments.share)
-    tests = sample(photographs(held_out), starts, 0.2)
+    learning, held_out = photographs([p for i, p in enumerate(paths) if i % HELD_OUT]), photographs(paths[::HELD_OUT])
+    learning = np.concatenate([learning, [subsampled(pixels) for pixels in learning[::SUBSAMPLED]]])
+    starts, whitenings = fit_inputs(learning)
+    samples = sample(learning, starts, whitenings, arguments.share)
+    tests = sample(held_out, starts, whitenings, 1)
     arrays = pm.distribution_tables()
     for plane, (known, unknown) in enumerate(zip(samples, tests, strict=True)):
         network = train(plane, tensors(*known), tensors(*unknown), arguments.steps)
-        arrays[f"start{plane}"] = starts[plane]
+        arrays[f"start{plane}"], arrays[f"whitening{plane}"] = starts[plane], whitenings[plane]
         for number, layer in enumerate(network.layers):
             assert isinstance(layer, torch.nn.Linear)
             for name, array in zip(("weights", "biases", "shifts"), rounded(layer), strict=True):

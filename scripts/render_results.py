@@ -3,14 +3,13 @@
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
 A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed, lossless,
-ablation or published.
+ablation, effort or published.
 """
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from flowcodec.benchmark.bdrate import Curve
 from flowcodec.benchmark.summary import OURS
 from flowcodec.errors import InputError
+from flowcodec.report.markdown import markdown_table, replace_block
 
 ROOT = Path(__file__).parents[1]
 TABLE_RATES = (0.25, 0.5, 1.0, 2.0)
@@ -66,7 +66,7 @@ def kodak_table(document: Mapping[str, Any]) -> str:
         cells += [_cell(psnr, ".2f") for psnr in _psnr_at(curve)]
         rows.append(cells)
     note = f"BD-rate against {bd_rates['anchor']}: negative is fewer bits."
-    return "\n".join([_markdown(header, rows), "", note, *_in_words(document)])
+    return "\n".join([markdown_table(header, rows), "", note, *_in_words(document)])
 
 
 def _in_words(document: Mapping[str, Any]) -> Iterable[str]:
@@ -78,6 +78,14 @@ def _in_words(document: Mapping[str, Any]) -> Iterable[str]:
             least = f"{margin['least_margin_db']:+.2f} dB at {margin['at_bpp']:.2f} bpp"
             mean = f"{margin['mean_margin_db']:+.2f} dB"
             yield f"{OURS} is {place} {rival} from {low:g} to {high:g} bpp (least {least}, mean {mean})."
+    every = document["checks"].get("every_image", {})
+    if every.get("passed") is not None:
+        least = every["least"]
+        found = f"{least['margin_db']:+.2f} dB on {least['image']} at {least['at_bpp']:.2f} bpp"
+        count = (
+            f"on {len(every['below'])} of {every['images']} images" if every["below"] else f"on none of {every['images']} images"
+        )
+        yield f"{OURS} is worse than {every['rival']} at equal rate {count} (least {found})."
     for rival, values in document["image_by_image"]["bd_rate_percent_against"].items():
         if rival != OURS:
             span = f"{values['best']:+.1f} to {values['worst']:+.1f} %"
@@ -102,25 +110,45 @@ def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> s
         f"{image['width']}×{image['height']}, quality {settings['quality']:g}, {settings['threads']} threads, warm medians of "  # noqa: RUF001
         f"{settings['repeats']}; {machine['cpu']}, {machine['cores']} cores; model {speed['model']}."
     )
-    return "\n".join([_markdown(["what", "measured"], rows), "", note])
+    return "\n".join([markdown_table(["what", "measured"], rows), "", note])
 
 
 def ablation_table(document: Mapping[str, Any]) -> str:
     """BD-rate of each arm against the default, over the whole range and its two halves."""
     rows = [
-        [row["arm"], *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high"))]
-        for row in document["rows"][1:]
+        [
+            row["arm"],
+            *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high")),
+            _cell(row["kmac_per_pixel"], ".1f"),
+        ]
+        for row in document["rows"]
     ]
     window = document["rows"][0]["window_db"]
     note = f"{document['data']}; {window[0]:.1f}–{window[1]:.1f} dB; model {document['model']}."  # noqa: RUF001
-    return "\n".join([_markdown(["arm", "BD-rate", "lower half", "upper half"], rows), "", note])
+    return "\n".join([markdown_table(["arm", "BD-rate", "lower half", "upper half", "kMAC a pixel"], rows), "", note])
+
+
+def effort_table(document: Mapping[str, Any]) -> str:
+    """What each effort above the default saves and costs."""
+    rows = [
+        [
+            f"`--effort {row['effort']}`",
+            f"{row['bd_rate_percent']:+.1f} %",
+            f"{min(row['bd_rate_percent_by_crop']):+.1f} to {max(row['bd_rate_percent_by_crop']):+.1f} %",
+            f"{row['cpu_s_per_megapixel']:.0f} s",
+        ]
+        for row in document["rows"][1:]
+    ]
+    steps = ", ".join(f"{step:g}" for step in document["steps"])
+    table = markdown_table(["", "BD-rate against the default", "crop by crop", "CPU time per megapixel"], rows)
+    return f"{table}\n\n{document['data']}; steps {steps}; one thread of a busy machine; model {document['model']}."
 
 
 def study_table(document: Mapping[str, Any]) -> str:
     """The rows of a study, columns as its file names them; signed numbers with one digit."""
     columns = document["columns"]
     rows = [[_text(row[column]) for column in columns] for row in document["rows"]]
-    return "\n".join([_markdown(columns, rows), "", document["description"]])
+    return "\n".join([markdown_table(columns, rows), "", document["description"]])
 
 
 def lossless_table(document: Mapping[str, Any]) -> str:
@@ -129,16 +157,7 @@ def lossless_table(document: Mapping[str, Any]) -> str:
     machine = document["environment"]["machine"]
     checked = f"{document['checked_exact']} of them decoded and compared"
     facts = f"{document['data']}; {checked}; {machine['cpu']}, {machine['cores']} cores."
-    return _markdown(["lossless", "bits per subpixel"], rows) + f"\n\n{facts}"
-
-
-def replace_block(text: str, name: str, body: str) -> str:
-    """``text`` with ``body`` between the markers of ``name``. Raises InputError where the markers are missing."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if len(pattern.findall(text)) != 1:
-        raise InputError(f"expected the markers {begin} and {end} once, in this order; add them where the table belongs")
-    return pattern.sub(lambda _: f"{begin}\n{body}\n{end}", text)
+    return markdown_table(["lossless", "bits per subpixel"], rows) + f"\n\n{facts}"
 
 
 def _psnr_at(curve: Mapping[str, Any]) -> Iterable[float | None]:
@@ -161,11 +180,6 @@ def _text(value: Any) -> str:
     return _cell(value, "+.1f") if value is None or isinstance(value, float) else str(value)
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
@@ -182,6 +196,9 @@ def main() -> int:
         if "ablation" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
+        if "effort" in found:
+            page = ROOT / "docs/ablations.md"
+            page.write_text(replace_block(page.read_text(), "effort", effort_table(found["effort"])))
         if "published" in found:
             page = ROOT / "docs/evidence.md"
             page.write_text(replace_block(page.read_text(), "published", study_table(found["published"])))

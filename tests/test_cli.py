@@ -1,9 +1,8 @@
-"""The command line: what it writes and where, exit codes, errors of one line. Codec and trainer are stand-ins."""
+"""The command line: what it writes and where, and what starts with it. The codec is a stand-in."""
 
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,71 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-import flowcodec.runtime.decode
-import flowcodec.runtime.encode
-from flowcodec.cli import app
-from flowcodec.errors import ChecksumMismatch, FormatError
+from command_line import ENVIRONMENT, SOURCE, error_of, everything_in, noise, run
 from flowcodec.runtime import container
 from flowcodec.runtime.container import MAGIC, Box, BoxKind, Header
-from flowcodec.runtime.image import Picture, read_picture, to_array, to_picture
+from flowcodec.runtime.image import read_picture, to_array
 
-SOURCE = Path(__file__).parents[1] / "src"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCE)}
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-@pytest.fixture
-def settings_seen(monkeypatch) -> list:
-    """Stands in for the codec by one that stores arrays as they are; gives the settings of each encoding."""
-    seen = []
-
-    def encode_picture(picture: Picture, settings) -> bytes:
-        seen.append(settings)
-        stream = io.BytesIO()
-        np.save(stream, to_array(picture))
-        return MAGIC + stream.getvalue()
-
-    def decode_picture(data: bytes, threads=None, *, model=None) -> Picture:
-        if not data.startswith(MAGIC):
-            raise FormatError("not a FlowCodec file")
-        return to_picture(np.load(io.BytesIO(data[len(MAGIC) :])))
-
-    monkeypatch.setattr(flowcodec.runtime.encode, "encode_picture", encode_picture)
-    monkeypatch.setattr(flowcodec.runtime.decode, "decode_picture", decode_picture)
-    return seen
-
-
-@pytest.fixture
-def photo(tmp_path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(noise(9, 7, 3)).save(path)
-    return path
-
-
-def run(*arguments, stdin: bytes | None = None, code: int = 0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
-
-
-def error_of(*arguments, stdin: bytes | None = None) -> str:
-    """The message of a command that fails: exit code 1 and exactly one line on stderr."""
-    result = run(*arguments, stdin=stdin, code=1)
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-# --- encode and decode ---------------------------------------------------------------------------------------------------
+# --- encode and decode --------------------------------------------------------------------------------------------------
 
 
 def test_encode_and_decode_files(settings_seen, photo, tmp_path):
@@ -200,125 +141,7 @@ def test_the_real_codec_through_the_command_line(tmp_path):
     assert rows[0]["bpp"] == facts["bpp"] > rows[2]["bpp"]
 
 
-# --- failure -------------------------------------------------------------------------------------------------------------
-
-
-def test_failures_are_one_line_and_leave_the_output_alone(settings_seen, photo, tmp_path, monkeypatch):
-    out = tmp_path / "out.flow"
-    out.write_bytes(b"old")
-    (tmp_path / "junk").write_bytes(b"junk")
-    before = everything_in(tmp_path)
-    assert "No such file" in error_of("encode", tmp_path / "missing.png", out)
-    assert "not an image" in error_of("encode", tmp_path / "junk", out)
-    assert "standard input" in error_of("encode", "-", out, stdin=b"junk")
-    assert "not a FlowCodec file" in error_of("decode", tmp_path / "junk", tmp_path / "out.png")
-    assert "No such file" in error_of("encode", photo, tmp_path / "missing" / "out.flow")
-
-    def fail(*_, **__):
-        raise ChecksumMismatch("box 1: damaged\nin two lines")
-
-    monkeypatch.setattr(flowcodec.runtime.encode, "encode_picture", fail)
-    assert error_of("encode", photo, out) == "box 1: damaged in two lines"
-    assert everything_in(tmp_path) == before
-
-
-def test_an_unknown_output_format_is_refused_before_decoding(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise AssertionError("decoded")
-
-    monkeypatch.setattr(flowcodec.runtime.decode, "decode_picture", fail)
-    (tmp_path / "a.flow").write_bytes(MAGIC)
-    assert ".png" in error_of("decode", tmp_path / "a.flow", tmp_path / "back.xyz")
-
-
-def test_even_a_fault_of_ours_is_one_line(photo, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise ZeroDivisionError("division by zero")
-
-    monkeypatch.setattr(flowcodec.runtime.encode, "encode_picture", fail)
-    assert "ZeroDivisionError" in error_of("encode", photo, tmp_path / "out.flow")
-
-
-@pytest.mark.parametrize("place", [0, 1, 4])
-def test_verbose_shows_the_chain_wherever_it_stands(settings_seen, tmp_path, place):
-    (tmp_path / "junk").write_bytes(b"junk")
-    arguments = ["encode", str(tmp_path / "junk"), str(tmp_path / "out"), "-q", "50"]
-    arguments.insert(place, "--verbose")
-    stderr = run(*arguments, code=1).stderr
-    assert "UnidentifiedImageError" in stderr
-    assert "The above exception was the direct cause" in stderr
-    assert stderr.splitlines()[-1].startswith("error: ")
-
-
-def heed_interrupts() -> None:
-    """A shell starts its background jobs with Ctrl-C ignored, and their children inherit that; a user's terminal does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-SLOW = """
-import sys, time
-import flowcodec.runtime.encode as encode
-def slow(*_):
-    print("encoding", file=sys.stderr, flush=True)
-    time.sleep(60)
-encode.encode_picture = slow
-from flowcodec.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("many", [False, True])
-def test_an_interruption_leaves_nothing_behind(photo, tmp_path, sent, code, many):
-    out = tmp_path / "out"
-    out.mkdir()
-    arguments = [str(photo), str(photo), str(out)] if many else [str(photo), str(out / "photo.flow")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "encode", *arguments],
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
-    assert "encoding" in process.stderr.readline()
-    process.send_signal(sent)
-    assert process.wait(20) == code
-    assert "Traceback" not in process.stderr.read()
-    assert everything_in(out) == {}
-
-
-WRITING = """
-import os, sys, time
-from pathlib import Path
-from flowcodec.runtime import image
-write = Path.write_bytes
-def slowly(path, data):
-    write(path, data[: len(data) // 2])
-    print("writing", file=sys.stderr, flush=True)
-    time.sleep(60)
-Path.write_bytes = slowly
-import flowcodec.runtime.encode as encode
-encode.encode_picture = lambda *_: bytes(1000)
-from flowcodec.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_while_writing_keeps_the_old_file(photo, tmp_path, sent):
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "photo.flow").write_bytes(b"old")
-    command = [sys.executable, "-c", WRITING, "encode", str(photo), str(out / "photo.flow")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True, preexec_fn=heed_interrupts)
-    assert "writing" in process.stderr.readline()
-    assert len(everything_in(out)) == 2
-    process.send_signal(sent)
-    assert process.wait(20) == 128 + sent
-    assert everything_in(out) == {"photo.flow": b"old"}
-
-
-# --- info and compare ----------------------------------------------------------------------------------------------------
+# --- info and compare ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -376,7 +199,8 @@ def test_compare_refuses_other_sizes(photo, tmp_path):
     assert "found 9x7" in message
 
 
-# --- start-up ------------------------------------------------------------------------------------------------------------
+# --- start-up -----------------------------------------------------------------------------------------------------------
+
 
 LOADED = """
 import sys
@@ -408,131 +232,7 @@ def test_the_module_runs_as_a_command(flow_file):
     assert json.loads(result.stdout)["width"] == 40
 
 
-# --- training and export -------------------------------------------------------------------------------------------------
-
-ROWS = (
-    {"event": "decode", "done": 2, "total": 2},
-    {"event": "train", "step": 50, "steps": 100, "loss": 1.5, "kl_bpp": 0.75, "psnr_db": 33.25, "pixels_per_s": 123456.0},
-    {
-        "event": "validation",
-        "step": 50,
-        "steps": {"step_5_kl": {"bpp": 3.0, "psnr_db": 42.0}, "step_5_file": {"bpp": 3.125, "psnr_db": 41.5}},
-        "loss": 1.25,
-        "file_loss": 1.375,
-    },
-    {"event": "train", "step": 100, "steps": 100, "loss": 1.0, "kl_bpp": 0.5, "psnr_db": 34.0, "pixels_per_s": 2e6},
-)
-
-
-@pytest.fixture
-def trainer_calls(monkeypatch) -> list:
-    """Stands in for the trainer; gives what it is called with."""
-    pytest.importorskip("torch")
-    import flowcodec.training.loop as loop
-
-    calls = []
-
-    class Trainer:
-        step = 100
-
-        def __init__(self, config, folders, out, device, report):
-            calls.append(("start", folders, out, device))
-            self.report = report
-
-        def resume(self):
-            calls.append(("resume",))
-
-        def run(self, minutes):
-            calls.append(("run", minutes))
-            for row in ROWS:
-                self.report(row)
-
-    monkeypatch.setattr(loop, "Trainer", Trainer)
-    return calls
-
-
-@pytest.fixture
-def config(tmp_path) -> Path:
-    path = tmp_path / "config.toml"
-    path.write_text("[optimizer]\nsteps = 100\n")
-    return path
-
-
-def test_train_passes_its_options_on(trainer_calls, config, tmp_path):
-    a, b, out = tmp_path / "a", tmp_path / "b", tmp_path / "run"
-    run("train", config, "--data", a, b, "--out", out)
-    run("train", config, "--out", out, "--data", a, "--data", b, "--resume", "--device", "cpu", "--minutes", 1.5)
-    assert trainer_calls == [
-        ("start", [a, b], out, "auto"),
-        ("run", None),
-        ("start", [a, b], out, "cpu"),
-        ("resume",),
-        ("run", 1.5),
-    ]
-
-
-def test_train_reports_plain_lines_where_there_is_no_terminal(trainer_calls, config, tmp_path):
-    result = run("train", config, "--data", tmp_path, "--out", tmp_path / "run")
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert "50/100  loss 1.5000  kl 0.750 bpp  PSNR 33.25 dB  0.123 Mpx/s" in lines
-    assert "100/100  loss 1.0000  kl 0.500 bpp  PSNR 34.00 dB  2.000 Mpx/s  file 3.12 bpp" in lines
-    assert any("validation" in line and "1.3750" in line and "3.125 bpp" in line for line in lines)
-
-
-def test_only_the_first_process_reports(trainer_calls, config, tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert run("train", config, "--data", tmp_path, "--out", tmp_path / "run").stderr == ""
-
-
-def test_train_never_overwrites_a_run(trainer_calls, config, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "state.safetensors").write_bytes(b"")
-    assert "--resume" in error_of("train", config, "--data", tmp_path, "--out", tmp_path / "run")
-    assert trainer_calls == []
-    run("train", config, "--data", tmp_path, "--out", tmp_path / "run", "--resume")
-
-
-def test_train_refuses_a_bad_configuration(trainer_calls, config, tmp_path):
-    config.write_text("[optimizer]\nstepz = 100\n")
-    assert "stepz" in error_of("train", config, "--data", tmp_path, "--out", tmp_path / "run")
-    run("train", config, "--out", tmp_path / "run", code=2)
-
-
-@pytest.mark.parametrize("arguments", [("train", "c.toml", "--data", "d", "--out", "o"), ("export", "checkpoint", "m.flowmodel")])
-def test_without_torch_the_message_says_what_to_install(arguments, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("flowcodec.training", "flowcodec.export", "flowcodec.model."))]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert "pip install 'flowcodec[train]'" in error_of(*arguments)
-
-
-def test_export_prints_bounds_and_the_rate_lost(monkeypatch, tmp_path):
-    pytest.importorskip("torch")
-    import flowcodec.export.run as export_run
-
-    Image.fromarray(noise(300, 280, 3)).save(tmp_path / "a.png")
-    Image.fromarray(noise(100, 280, 3)).save(tmp_path / "b.png")
-    seen = []
-
-    def export_model(source, target, report, images=(), reference=None, counted=()):
-        shapes = [[image.shape for image in group] for group in (images, counted)]
-        seen.append((source, target, *shapes, reference))
-        report({"event": "bound", "layer": "prior.stem", "bound": 1234567.0})
-        return {"name": "m", "training": {"config": {}}, "rate_lost_percent": [0.25]}
-
-    monkeypatch.setattr(export_run, "export_model", export_model)
-    output = run("export", tmp_path / "w.safetensors", tmp_path / "m.flowmodel", "--data", tmp_path).stdout
-    assert "prior.stem" in output
-    assert "0.25" in output
-    run("export", tmp_path / "w.safetensors", tmp_path / "m.flowmodel", "--reference", tmp_path / "r")
-    assert seen == [
-        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(256, 256, 3)], [(64, 64, 3)], None),
-        (tmp_path / "w.safetensors", tmp_path / "m.flowmodel", [(512, 768, 3)], [], tmp_path / "r"),
-    ]
-
-
-# --- benchmark -----------------------------------------------------------------------------------------------------------
+# --- benchmark ----------------------------------------------------------------------------------------------------------
 
 
 def test_benchmark_writes_results(settings_seen, tmp_path):

@@ -5,24 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import flowcodec
-from flowcodec.cli import app
+from command_line import error_of, run
 from flowcodec.runtime import container
-
-
-def run(*arguments, code: int = 0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
-
-
-def error_of(*arguments) -> str:
-    """The message of a command that fails: exit code 1 and exactly one line on stderr."""
-    (line,) = run(*arguments, code=1).stderr.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -28,25 +28,42 @@ def encode(
     roi: Any = None,
     lossless: bool = False,
     max_error: int | None = None,
+    effort: int = 3,
 ) -> bytes:
-    """A FlowCodec file of a PIL image or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+    """A FlowCodec file of a PIL image or an array (H, W), (H, W, 3) or (H, W, 4): uint8, or in the lossless modes uint16.
 
     Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
     or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong. ``roi``: a mask,
     uint8 (H, W), of what matters (255) and what does not (0), which moves bits from the one to the other.
+    ``effort``: 1 to 9; above 3 the encoder searches for better symbols with PyTorch (extra ``train``), with each twice as long.
     Raises FlowCodecError.
     """
+    from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import to_picture
 
     settings = EncodeSettings(
-        quality, step, channel, model, threads, seed, verify, size, bpp, psnr, roi=roi, lossless=lossless, max_error=max_error
+        quality,
+        step,
+        channel,
+        model,
+        threads,
+        seed,
+        verify,
+        size,
+        bpp,
+        psnr,
+        roi=roi,
+        lossless=lossless,
+        max_error=max_error,
+        refiner=refiner_of(effort, model, threads),
+        feedback=effort >= DEFAULT_EFFORT,
     )
     return encode_picture(to_picture(image), settings)
 
 
 def decode(data: bytes, *, threads: int | None = None, model: str | None = None, levels: int = 0, partial: bool = False) -> Any:
-    """The uint8 array (H, W), (H, W, 3) or (H, W, 4) of a file, the same on every machine. Raises FlowCodecError.
+    """The uint8 (or uint16) array (H, W), (H, W, 3) or (H, W, 4) of a file, the same on every machine. Raises FlowCodecError.
 
     ``model``: name or path of the model, for files of models that are not shipped. ``levels``: leave out so many of the finest
     levels, for 1/2^levels of the size from the front of the file alone, without alpha. ``partial``: take a file that ends too

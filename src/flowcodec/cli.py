@@ -6,18 +6,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from flowcodec.commands import bounds, evidence, radio
+from flowcodec.commands import bounds, evidence, radio, video
+from flowcodec.commands.options import AsJson, FileModel, ModelName, Threads
 from flowcodec.errors import InputError
 from flowcodec.extras import extra as _extra
 from flowcodec.text import facts_of, lines, number, one_line
-
-if TYPE_CHECKING:
-    pass
 
 SUFFIX = ".flow"
 _TERMINATED = 128 + signal.SIGTERM
@@ -67,13 +65,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="FlowCodec: image compression with a normalizing flow.",
+    help="FlowCodec: image and video compression with a normalizing flow.",
 )
 
 
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to use; all cores by default.")]
-ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="A shipped model, or a model file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+InterModel = Annotated[
+    str | None,
+    typer.Option("--inter-model", metavar="NAME|PATH", help="Of films: the model of P-frames."),
+]
+Frames = Annotated[str | None, typer.Option("--frames", metavar="A:B", help="Of films: frames A to B - 1 only.")]
+Start = Annotated[str | None, typer.Option("--start", metavar="TIME", help="Of films: from this time on, [[HH:]MM:]SS.")]
+Audio = Annotated[bool, typer.Option("--audio/--no-audio", help="Of films: the audio as it is, or none.")]
 
 
 def _version(wanted: bool) -> None:
@@ -99,7 +101,7 @@ def _root(
 
 @app.command()
 def encode(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images or folders of images; - is stdin.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Images, films, or folders of them; - is stdin.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="A file, - for stdout, or a folder for several inputs.")],
     quality: Annotated[
         float | None, typer.Option("-q", "--quality", min=0, max=100, help="0 (smallest file) to 100; 60 by default.")
@@ -112,7 +114,7 @@ def encode(
     psnr: Annotated[float | None, typer.Option("--psnr", metavar="DB", min=0, help="PSNR to meet within 0.05 dB.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Every pixel exactly.")] = False,
     max_error: Annotated[
-        int | None, typer.Option("--max-error", metavar="N", min=0, max=127, help="No component of a pixel wrong by more than N.")
+        int | None, typer.Option("--max-error", metavar="N", min=0, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
         Literal["round", "dither", "gaussian"],
@@ -128,20 +130,35 @@ def encode(
     certificate: Annotated[
         bool, typer.Option("--certificate", help="Store a bound on the size that decoders can check.")
     ] = False,
+    effort: Annotated[
+        int,
+        typer.Option(min=1, max=9, help="Above 3 the encoder searches for better symbols: slow, and needs flowcodec[train]."),
+    ] = 3,
     cap: Annotated[float | None, typer.Option("--cap", metavar="BPP", min=0, help="Bits per pixel never to exceed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Decode each file and compare before it is written.")] = False,
+    bitrate: Annotated[
+        float | None, typer.Option("--bitrate", metavar="KBPS", min=0, help="Of films: kilobits per second of the whole file.")
+    ] = None,
+    gop: Annotated[int | None, typer.Option("--gop", min=1, help="Of films: frames from one I-frame to the next.")] = None,
+    intra: Annotated[bool, typer.Option("--intra", help="Of films: I-frames only.")] = False,
+    inter_model: InterModel = None,
+    frames: Frames = None,
+    start: Start = None,
+    audio: Audio = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Encode images as .flow files."""
-    if sum(value is not None for value in (quality, step, size, bpp, psnr, lossless or None, max_error)) > 1:
-        hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error"
+    """Encode images and films as .flow files."""
+    if sum(value is not None for value in (quality, step, size, bpp, psnr, lossless or None, max_error, bitrate)) > 1:
+        hint = "--quality / --step / --size / --bpp / --psnr / --lossless / --max-error / --bitrate"
         raise typer.BadParameter("give only one of these", param_hint=hint)
     from flowcodec.jobs import Job, plan, read_image, read_mask, run, write_bytes
+    from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
     from flowcodec.runtime.encode import EncodeSettings, encode_picture
     from flowcodec.runtime.image import READ_SUFFIXES
+    from flowcodec.video.sniff import is_film
 
-    chosen = {} if quality is None else {"quality": quality}
     settings = EncodeSettings(
-        **chosen,
+        quality=EncodeSettings.quality if quality is None else quality,
         step=step,
         channel=channel,
         model=model,
@@ -156,18 +173,42 @@ def encode(
         roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
+        refiner=refiner_of(effort, model, threads),
+        feedback=effort >= DEFAULT_EFFORT,
     )
 
+    part = video.Part.parse(frames, start)
+
     def work(job: Job) -> str:
+        if is_film(video.head_of(job.source)):
+            from flowcodec.video.encoder import DEFAULT_GOP, VideoSettings
+
+            options = {"size": size, "bpp": bpp, "psnr": psnr, "max-error": max_error, "roi": roi, "cap": cap}
+            options |= {"lossless": lossless or None, "certificate": certificate or None, "verify": verify or None}
+            for name, value in options.items():
+                if value is not None:
+                    raise InputError(f"--{name}: is for images, {job.source} is a film")
+            if channel != "round":
+                raise InputError(f"--channel: expected round for the film {job.source}, found {channel}")
+            film = VideoSettings(
+                60 if quality is None else quality, step, bitrate, gop or DEFAULT_GOP, intra, model, inter_model, threads
+            )
+            facts = video.encode_film(job, film, part, audio)
+            if as_json:
+                typer.echo(json.dumps(facts))
+            return video.text_of(facts, "encoded")
         picture = read_image(job.source)
         data = encode_picture(picture, settings)
         write_bytes(job.target, data)
-        bpp = 8 * len(data) / (picture.width * picture.height)
-        return f"{job.target}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp:.3f} bpp" + (
+        bpp_reached = 8 * len(data) / (picture.width * picture.height)
+        if as_json:
+            size_text = {"width": picture.width, "height": picture.height}
+            typer.echo(json.dumps({"file": job.target, **size_text, "size_bytes": len(data), "bpp": bpp_reached}))
+        return f"{job.target}: {picture.width}x{picture.height}, {len(data)} bytes, {bpp_reached:.3f} bpp" + (
             ", verified" if verify else ""
         )
 
-    run(plan(inputs, out, READ_SUFFIXES, SUFFIX), work, "encoding")
+    run(plan(inputs, out, READ_SUFFIXES | video.FILM_SUFFIXES, SUFFIX), work, "encoding")
 
 
 @app.command()
@@ -180,30 +221,49 @@ def decode(
         ),
     ],
     threads: Threads = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
     levels: Annotated[
         int, typer.Option("--levels", metavar="K", min=0, help="Leave out the K finest levels: 1/2^K of the size.")
     ] = 0,
     partial: Annotated[
         bool, typer.Option("--partial", help="Decode what there is of a file that is cut short or damaged at the end.")
     ] = False,
+    inter_model: InterModel = None,
+    frames: Frames = None,
+    start: Start = None,
+    crf: Annotated[
+        float | None, typer.Option("--crf", min=0, max=51, help="Of films: H.264 of this quality instead of a lossless codec.")
+    ] = None,
+    audio: Audio = True,
+    as_json: AsJson = False,
 ) -> None:
-    """Decode .flow files to images."""
-    from flowcodec.jobs import STANDARD, Job, plan, read_bytes, run, write_bytes
+    """Decode .flow files to images and films."""
+    from flowcodec.jobs import STANDARD, Job, Plan, plan, read_bytes, run, write_bytes
     from flowcodec.runtime.bundle import load_model
     from flowcodec.runtime.decode import decode_picture
     from flowcodec.runtime.image import format_of, write_picture
     from flowcodec.runtime.progressive import decode_prefix
+    from flowcodec.video.sniff import is_flow_film
 
     planned = plan(inputs, out, {SUFFIX}, ".png")
+    films = {job.source for job in planned.jobs if is_flow_film(video.head_of(job.source))}
+    if planned.into_folder:
+        planned = Plan([video.renamed(job) if job.source in films else job for job in planned.jobs], True)
     for job in planned.jobs:
-        if job.target != STANDARD:
+        if job.target != STANDARD and job.source not in films:
             format_of(Path(job.target))  # a name that cannot be written is refused before anything is decoded
     loaded = None if model is None else load_model(model)
+    models = tuple(load_model(name) for name in (model, inter_model) if name is not None)
+    part = video.Part.parse(frames, start)
 
     def work(job: Job) -> str:
+        if job.source in films:
+            if levels:
+                raise InputError(f"--levels: is for images, {job.source} is a film")
+            facts = video.decode_film(job, part, threads, models, partial, crf, audio)
+            if as_json:
+                typer.echo(json.dumps(facts))
+            return video.text_of(facts, "decoded")
         if levels or partial:
             picture = decode_prefix(read_bytes(job.source), threads, levels=levels, partial=partial, model=loaded)
         else:
@@ -228,8 +288,9 @@ def info(
     """Show what a .flow file says about itself, without decoding it."""
     from flowcodec.jobs import read_bytes
     from flowcodec.runtime.info import describe
+    from flowcodec.video.sniff import is_flow_film
 
-    facts = describe(read_bytes(file), partial)
+    facts = video.describe_film(file, partial) if is_flow_film(video.head_of(file)) else describe(read_bytes(file), partial)
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines(facts)))
 
 
@@ -238,9 +299,7 @@ def compare(
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The image to compare with; - is stdin.")],
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Images or .flow files of the same size.")],
     as_json: AsJson = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    model: FileModel = None,
 ) -> None:
     """Measure PSNR and MS-SSIM (of the colours, without alpha), and the bits per pixel of compressed files."""
     import math
@@ -336,8 +395,8 @@ def export(
         typer.Option(
             "--data",
             metavar="DIR...",
-            help="Folders of photographs: training ones give the tables their shape, held-out ones measure the rate lost. "
-            "Without them the density as learned and a bundled photograph.",
+            help="Folders of photographs (of pairs for P-frames): training ones give the tables their shape, held-out ones "
+            "measure the rate lost. Without them the density as learned and a bundled photograph.",
         ),
     ] = None,
     reference: Annotated[
@@ -349,14 +408,21 @@ def export(
         from flowcodec.export.run import export_model
         from flowcodec.training.config import DataConfig
         from flowcodec.training.data import held_out_crops, training_crops
+        from flowcodec.training.pairs import INDEX_FILE, PairStore, spread_pairs
 
     from flowcodec.demo import PHOTO
     from flowcodec.runtime.image import read_picture
 
     # Without other photographs the bundled one serves, which is held out from training too.
-    images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
-    counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
-    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted)
+    indices: tuple[list[int], list[int]] = ([], [])
+    if data and (data[0] / INDEX_FILE).exists():
+        store = PairStore(data)
+        (images, held_out), (counted, trained) = spread_pairs(store, True, 12), spread_pairs(store, False, 160)
+        indices = (held_out, trained)
+    else:
+        images = held_out_crops(data, DataConfig()) if data else [read_picture(PHOTO).pixels]
+        counted = training_crops(data, DataConfig(), count=96, side=256) if data else []
+    card = export_model(checkpoint, model, lambda row: typer.echo("  ".join(facts_of(row))), images, reference, counted, indices)
     typer.echo("\n".join(lines({name: value for name, value in card.items() if name != "training"})))
 
 

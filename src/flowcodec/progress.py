@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -76,6 +77,19 @@ class CountReport(_Report):
 
     def __call__(self, done: int, total: int) -> None:
         self.show(self.description, done, total, done * 10 // total > (done - 1) * 10 // total)
+
+
+class FilmReport(_Report):
+    """Shows frames done, frames per second and the time left; where there is no terminal, nothing."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        super().__init__(description)
+        self.description, self.total, self._begun = description, total, perf_counter()
+
+    def __call__(self, done: int) -> None:
+        text = f"{self.description}  {done / max(perf_counter() - self._begun, 1e-9):.1f} fps"
+        total = None if self.total is None else max(self.total, done)
+        self.progress.update(self.task, description=text, completed=done, total=total)
 
 
 class TrainingReport(_Report):

@@ -64,7 +64,8 @@ def test_ours_passes_step_and_channel_on(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(flowcodec, "decode", lambda data, **options: calls.append(options) or "picture")
     codec = FlowCodec(channel="dither", threads=2)
     assert codec.encode(np.zeros((2, 2, 3), np.uint8), 8.0) == b"file" and codec.decode(b"file") == "picture"
-    assert calls == [{"step": 8.0, "channel": "dither", "model": "default", "threads": 2}, {"threads": 2, "model": "default"}]
+    options = {"model": "default", "threads": 2}
+    assert calls == [{"step": 8.0, "channel": "dither", "effort": 3, **options}, options]
     assert FlowCodec().name == "FlowCodec" and codec.name == "FlowCodec (dither)"
 
 
@@ -112,6 +113,8 @@ def test_modern_codecs_move_in_order_and_say_what_they_are(codec: JpegXl | HevcI
 def test_codecs_are_chosen_by_name_and_missing_packages_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [codec.name for codec in choose_codecs(["WebP", "FlowCodec", "WebP"])] == ["WebP", "FlowCodec"]
     assert len(every_codec()) == len(CLASSICAL) + len(MODERN) + 2
+    (slow,) = choose_codecs(["FlowCodec (effort 6)"])
+    assert slow.describe()["options"]["effort"] == 6 and "effort" not in FlowCodec().describe()["options"]
     with pytest.raises(InputError, match=r"--codec: expected one of JPEG, .* found 'GIF'"):
         choose_codecs(["GIF"])
     monkeypatch.setattr("flowcodec.benchmark.modern.find_spec", lambda _: None)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowcodec.benchmark.datasets import find_images
+from flowcodec.benchmark.classical import Jpeg
+from flowcodec.benchmark.datasets import find_images, pixel_hash
 from flowcodec.benchmark.generations import nearest_setting, run_generations
 from flowcodec.benchmark.keep import keep_decodes, nearest_rows, pick_images
 from flowcodec.errors import InputError
@@ -68,6 +69,13 @@ def test_a_second_run_keeps_what_is_there_and_tries_failures_again(images: list,
     out.write_text('{"rows": []}')
     with pytest.raises(InputError, match="another kind"):
         run_generations(images, [Darkener()], out)
+
+
+def test_only_the_middle_is_taken(tmp_path: Path) -> None:
+    pixels = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    document = run_generations(find_images([tmp_path / "a.png"]), [Jpeg()], tmp_path / "g.json", count=2, crop=8)
+    assert document["images"]["a"] == pixel_hash(np.ascontiguousarray(pixels[6:14, 11:19]))
 
 
 @pytest.mark.parametrize(("bpp", "expected"), [(1.0, 1.0), (45.0, 3.0), (500.0, 8.0)])

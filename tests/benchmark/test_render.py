@@ -55,6 +55,12 @@ def test_speed_table() -> None:
     assert "| decode | 0.50 s |" in table and "41.2 k per pixel" in table and "24 megapixels | 900 / 700 MiB" in table
 
 
+def test_effort_table() -> None:
+    row = {"effort": 6, "bd_rate_percent": -4.44, "bd_rate_percent_by_crop": [-5.0, -3.0], "cpu_s_per_megapixel": 81.6}
+    document = {"rows": [{}, row], "steps": [10.0, 30.0], "data": "crops", "model": "00ff"}
+    assert "| `--effort 6` | -4.4 % | -5.0 to -3.0 % | 82 s |" in SCRIPT["effort_table"](document)
+
+
 def test_study_table() -> None:
     study = {
         "columns": ["codec", "rate %", "why"],

@@ -12,7 +12,7 @@ from PIL import Image
 from flowcodec.benchmark.classical import Jpeg, WebP
 from flowcodec.benchmark.metrics import METRICS
 from flowcodec.benchmark.run import run_benchmark
-from flowcodec.benchmark.summary import ANCHOR, PUBLISHED, mean_points, summarise
+from flowcodec.benchmark.summary import ANCHOR, PUBLISHED, WINDOWS, mean_points, summarise
 from flowcodec.errors import InputError
 
 ANCHORS = Path(__file__).parents[2] / "results/anchors/kodak_anchors.json"
@@ -150,8 +150,11 @@ def test_summary_of_known_curves() -> None:
     vtm, quality = np.array(anchors[ANCHOR]["bpp"]), np.array(anchors[ANCHOR]["psnr_rgb"])
     rows = curve_rows("FlowCodec", 1.2 * vtm, quality, spread=0.3) + curve_rows("JPEG 2000", 1.2 * vtm, quality - 2)
     summary = summarise(rows, ["a", "b"], anchors)
-    assert summary["bd_rate_percent"]["values"]["FlowCodec"] == pytest.approx({"all": 20.0, "middle": 20.0, "high": 20.0})
+    assert summary["bd_rate_percent"]["values"]["FlowCodec"] == pytest.approx(dict.fromkeys(WINDOWS, 20.0))
     assert summary["checks"]["bd_rate"]["passed"] and summary["checks"]["bd_rate"]["percent"] == pytest.approx(20)
+    fine = summary["checks"]["bd_rate_from_1.5_bpp"]
+    assert fine["percent"] == pytest.approx(20) and not fine["passed"]
+    assert np.interp(1.5, vtm, quality) == pytest.approx(fine["window_db"][0], abs=0.1) and fine["window_db"][1] < quality[-1]
     above = summary["checks"]["above_rivals"]
     assert above["rivals"]["JPEG 2000"]["least_margin_db"] == pytest.approx(2) and above["rivals"]["JPEG 2000"]["passed"]
     assert above["rivals"]["WebP"] == {"passed": None, "reason": "no curve of WebP"} and above["passed"] is None
@@ -170,6 +173,23 @@ def test_summary_of_known_curves() -> None:
     assert low["bd_rate_percent"]["values"]["FlowCodec"]["all"] is None
     assert low["checks"]["bd_rate"]["passed"] is None and "does not cover" in low["checks"]["bd_rate"]["reason"]
     assert summarise(rows, ["a", "b"], None)["checks"]["bd_rate"]["passed"] is None
+
+
+def test_every_image_counts_alone() -> None:
+    """Mean curves hide an image on which ours is worse."""
+    rates, quality = np.array([0.2, 0.5, 1.0, 2.0]), np.array([28.0, 32.0, 36.0, 40.0])
+    rows = curve_rows("FlowCodec", rates, quality) + curve_rows("WebP", rates, quality - 2)
+    check = summarise(rows, ["a", "b"], None)["checks"]["every_image"]
+    assert check["passed"] and check["images"] == 2 and check["below"] == {}
+    assert check["least"]["margin_db"] == pytest.approx(2)
+    for row in rows:
+        if row["codec"] == "WebP" and row["image"] == "b" and row["bpp"] == 1.0:
+            row["psnr_db"] = 36.5
+    check = summarise(rows, ["a", "b"], None)["checks"]["every_image"]
+    assert check["passed"] is False and list(check["below"]) == ["b"] and check["least"] == {"image": "b", **check["below"]["b"]}
+    assert -0.7 < check["below"]["b"]["margin_db"] <= -0.5 and 0.9 < check["below"]["b"]["at_bpp"] < 1.5
+    unknown = summarise([row for row in rows if row["image"] == "a"], ["a", "b"], None)["checks"]["every_image"]
+    assert unknown["passed"] is None and unknown["unknown"] == ["b"]
 
 
 def test_a_point_needs_all_images() -> None:

@@ -55,6 +55,24 @@ def test_the_slope_of_the_theory_is_one() -> None:
     assert STUDY["slope"]({**row, "bpp": [1.0] * len(steps)}) is None
 
 
+def test_slopes_between_betas() -> None:
+    """Arms on D = 2^(-2 R) with -dD/dR = beta times the price, at every step."""
+    price = np.array(STUDY["TEST_STEPS"]) ** 2 * math.log(2) / 6
+    arms = [STUDY["Arm"](f"beta {beta:g}", beta=beta) for beta in (0.9, 1.0, 1.1)]
+    rows = []
+    for arm in arms:
+        error = arm.beta * price / (2 * math.log(2))
+        rate = -np.log2(error) / 2
+        rows.append({"arm": arm.name, "seed": 1, "squared_error": list(error), "bpp": list(rate + 9), "psnr_db": list(-error)})
+        rows[-1] |= {"loss": 1.0, "way": [{"step": 1, "cpu_s": 1.0, "loss": 1.0}]}
+    lines = STUDY["summarise"](rows, arms)
+    for line in lines[:2]:
+        assert line["-dD/dR to the next beta"] == pytest.approx(line["theory of that"], rel=0.01)
+    assert lines[2]["-dD/dR to the next beta"] is None
+    mixed = [*arms[:2], STUDY["Arm"]("beta 1.1", beta=1.1, channel="round")]
+    assert "theory of that" not in STUDY["summarise"](rows, mixed)[0]
+
+
 def test_from_configuration_to_table_and_no_arm_twice(tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()

@@ -3,77 +3,17 @@
 import bisect
 import hashlib
 import io
-import math
-import statistics
 import zipfile
-import zlib
-from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from PIL import Image
 
-Array = np.ndarray
-Header = namedtuple("Header", "height width mode step seed model")
-HEADER, LATENT, ALPHA = 0, 1, 2
-LOSSLESS = (8, 9)
-
-
-class Rejected(ValueError):
-    """The file is not a valid one (section 9)."""
-
-
-def require(condition: object, message: str) -> None:
-    if not condition:
-        raise Rejected(message)
-
-
-# --- 2, 3: the frame
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Value and the offset behind it (section 2)."""
-    size = next((i for i, byte in enumerate(data[at : at + 5], 1) if byte < 128), 0)
-    value = sum((byte & 127) << 7 * i for i, byte in enumerate(data[at : at + size]))
-    require(size and value < 1 << 32 and (size == 1 or data[at + size - 1]), "varint too large, cut, or not in its shortest form")
-    return value, at + size
-
-
-def read_boxes(data: bytes, front: bool = False) -> list[tuple[int, bytes]]:
-    """Sections 3.1 to 3.3: kinds and payloads; for section 11 those of the boxes at the front that are whole."""
-    require(data[:5] == b"\xf1FLW\x01" and len(data) > 5, "not a file of version 1")
-    boxes, at, checksum = [], 6, zlib.crc32(data[:6])
-    for _ in range(data[5]):
-        if front and at + 1 >= len(data):
-            return boxes
-        size, start = read_varint(data, at + 1)
-        end = start + size
-        checksum = zlib.crc32(data[at:end], checksum)
-        if front and data[end : end + 4] != checksum.to_bytes(4, "little"):
-            return boxes
-        require(data[end : end + 4] == checksum.to_bytes(4, "little"), "truncated, or the checksum differs")
-        boxes.append((data[at], data[start:end]))
-        at = end + 4
-    require(at == len(data), "bytes after the last box")
-    kinds = [kind for kind, _ in boxes]
-    require(kinds[:1] == [HEADER] and kinds == sorted(kinds), "boxes out of order")
-    require(all(kind <= ALPHA or kind in LOSSLESS or kind >= 128 for kind in kinds), "critical kind that is not known")
-    require(all(kind in (LATENT, *range(132, 256)) or kinds.count(kind) == 1 for kind in kinds), "box twice")
-    return boxes
-
-
-def read_header(data: bytes) -> Header:
-    """Section 3.4."""
-    width, at = read_varint(data, 0)
-    height, at = read_varint(data, at)
-    require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
-    seed, end = read_varint(data, at + 3)
-    mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode & 3 != 2 and mode < 16 and step <= 1408, "reserved mode, or step index out of range")
-    require(mode < 8 or (mode & 3 == 0 and step <= 127 and seed == 0), "reserved values in a lossless file")
-    require(len(data) == end + 8, "header too short or too long")
-    return Header(height, width, mode, step, seed, data[end:])
+from .independent_frame import LATENT, LOSSLESS, Array, Coder, Header, read_boxes, read_header, require, with_alpha
+from .independent_gaussian import read_gaussian
+from .independent_lossless import decode_lossless
 
 
 # --- 5.1, 5.2: integers
@@ -170,119 +110,6 @@ class Model:
         return [known[node.name] for node in graph.output]
 
 
-# --- 6.1, 6.3 to 6.5: the coder
-class Coder:
-    def __init__(self, payload: bytes, model: Model) -> None:
-        require(len(payload) % 4 == 0 and (not payload or any(payload[-4:])), "latent box is no ANS stream")
-        self.words, self.model, self.state = np.frombuffer(payload, "<u4").tolist(), model, 0
-        self.allowed_bits = 1.01 * 8 * len(payload) + 256
-        for _ in self.words[-2:]:
-            self.state = self.state << 32 | self.words.pop()
-
-    def symbol(self, table: Sequence[int]) -> int:
-        low = self.state & 0xFFFFFF
-        index = bisect.bisect_right(table, low) - 1
-        width = table[index + 1] - table[index]
-        self.state = (self.state >> 24) * width + low - table[index]
-        if self.state < 1 << 32 and self.words:
-            self.state = self.state << 32 | self.words.pop()
-        self.allowed_bits -= 24 - math.log2(width)
-        require(self.allowed_bits >= 0, "more information than the payload holds")
-        return index
-
-    def raw(self, count: int, bits: int) -> list[int]:
-        values = [0] * count
-        for first in range(0, bits, 12):
-            table = range(0, (1 << 24) + 1, 1 << 24 - min(12, bits - first))
-            values = [value | self.symbol(table) << first for value in values]
-        return values
-
-    def numbers(self, count: int) -> list[int]:
-        """Section 6.4, without signs."""
-        lengths, values = self.raw(count, 5), [0] * count
-        for length in sorted(set(lengths)):
-            places = [i for i in range(count) if lengths[i] == length]
-            for i, low in zip(places, self.raw(len(places), length), strict=True):
-                values[i] = (1 << length | low) - 1
-        return values
-
-    def chunk(self, tables: Array, known: Sequence[Any] | None = None, known_low_bits: Array | None = None) -> Array:
-        """Section 6.3: the symbols k of coefficients with these tables, the model's or those of section 6.6."""
-        known = self.model.tables if known is None else known
-        low_bits = (self.model.arrays["tables.low_bits"] if known_low_bits is None else known_low_bits)[tables]
-        reach = np.array([len(known[t]) // 2 - 1 for t in tables], np.int64)
-        high, low = np.zeros(len(tables), np.int64), np.zeros(len(tables), np.int64)
-        for place in np.argsort(tables, kind="stable"):
-            high[place] = self.symbol(known[tables[place]]) - reach[place]
-        for bits in np.unique(low_bits[low_bits > 0]).tolist():
-            low[low_bits == bits] = self.raw(int((low_bits == bits).sum()), bits)
-        escaped = np.abs(high) == reach
-        high[escaped] += np.sign(high[escaped]) * np.array(self.numbers(int(escaped.sum())), np.int64)
-        return (high << low_bits) + low
-
-
-# --- 6.6: the gaussian channel
-WEIGHTS, RATIOS = (304, 448, 240, 28, 4), (4, 16, 81, 1024, 65536)
-
-
-def gaussian_tables() -> tuple[list[list[int]], Array]:
-    """6.6, 3: cumulative frequencies of the tables, and their low bits."""
-    tables, low_bits = [], []
-    for t in range(24):
-        low_bits.append(max(t - 3, 0))
-        c = 1 << (t - low_bits[-1])
-        frequencies = (
-            [1] * 255 + [max(1, (c << 20) // ((j + c) * (j + c + 1))) for j in range(255)] + [max(1, (c << 20) // (255 + c))]
-        )
-        frequencies[255] += (1 << 20) - sum(frequencies)
-        tables.append([0, *(16 * np.cumsum(frequencies)).tolist()])
-    return tables, np.array(low_bits)
-
-
-def gaussian_deviations(s: int) -> list[int]:
-    """6.6, 4: S[s, a]."""
-    v = math.isqrt(math.isqrt(1 << (s + 58 + 32)))
-    return [math.isqrt(((v * ratio) >> 12) + 87381) for ratio in RATIOS]
-
-
-def gaussian_shrink(s: int, y: int) -> int:
-    """6.6, 6: H[s, y]."""
-    variances = [(S / 16) ** 2 for S in gaussian_deviations(s)]
-    p = [w * v**-0.5 * math.exp(-(y**2) / (2 * v)) for w, v in zip(WEIGHTS, variances, strict=True)]
-    return round(y * sum(a * (4096 / 12) / v for a, v in zip(p, variances, strict=True)) / sum(p))
-
-
-def read_gaussian(coder: Coder, seed: int, place: tuple[int, int], scales: list[int]) -> list[int]:
-    """6.6: the residuals of a chunk."""
-    inner = [40 if s >= 54 else s for s in scales]
-    nominal = [round(8 * math.log2(1 + 12 * 2 ** (s / 4 - 5.5))) for s in inner]
-    blocks: list[list[int]] = []
-    for i, n in enumerate(nominal):
-        if not blocks or len(blocks[-1]) == 16 or sum(nominal[j] + 12 for j in blocks[-1]) + n + 12 > 176:
-            blocks.append([])
-        blocks[-1].append(i)
-    wide = [i for i, s in enumerate(scales) if s >= 54]
-    tables = [(sum(nominal[i] for i in block) + 8) >> 4 for block in blocks] + [((scales[i] - 54) >> 3) + 1 for i in wide]
-    numbers = coder.chunk(np.array(tables, np.int64), *gaussian_tables()).tolist()
-    require(min(numbers, default=0) >= 0, "negative number")
-    inverse = statistics.NormalDist().inv_cdf
-    edges = [-24576, *(round(4096 * inverse(j / 1024)) for j in range(1, 1024)), 24576]
-    values = [0] * len(scales)
-    for index, block in enumerate(blocks):
-        counter = np.array([numbers[index] * -(-len(block) // 4), index + 1, *place], np.uint64)
-        words = np.random.Philox(key=np.array([seed, 0], np.uint64), counter=counter).random_raw(len(block)).tolist()
-        for i, w in zip(block, words, strict=True):
-            a = next(a for a in range(5) if w & 1023 < sum(WEIGHTS[: a + 1]))
-            j, f = (w >> 10) & 1023, (w >> 20) & 65535
-            g = (edges[j] << 16) + (edges[j + 1] - edges[j]) * f
-            values[i] = (g * gaussian_deviations(inner[i])[a] + (1 << 31)) >> 32
-    for i, k in zip(wide, numbers[len(blocks) :], strict=True):
-        values[i] += 1024 * (-(k + 1) // 2 if k & 1 else k // 2)
-    sign = [(y > 0) - (y < 0) for y in values]
-    shrunk = [0 if s >= 54 else gaussian_shrink(s, min(abs(y), 1024)) for s, y in zip(scales, values, strict=True)]
-    return [y - sgn * h for y, sgn, h in zip(values, sign, shrunk, strict=True)]
-
-
 # --- 6.2: channels
 def read_residuals(coder: Coder, header: Header, stage: int, scales: Array) -> Array:
     kind, dither = int(stage % 16 >= 12), header.mode & 3 == 1
@@ -375,21 +202,6 @@ def synthesize(model: Model, header: Header, level: int, ll: Array, q: Array, si
     return merge(merge(ll, lh, 1), merge(hl, hh, 1), 2)
 
 
-# --- 7: alpha
-def read_alpha(header: Header, payload: bytes) -> Array:
-    if payload[:1] == b"\0" and len(payload) == 2:
-        return np.full((header.height, header.width), payload[1], np.uint8)
-    start = b"\x01\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + header.width.to_bytes(4, "big") + header.height.to_bytes(4, "big")
-    require(payload.startswith(start) and payload[25:30] in (b"\1\0\0\0\0", b"\10\0\0\0\0"), "alpha is no grey PNG of this size")
-    require((len(payload) - 1) * 1032 >= header.height * (1 + -(-header.width * payload[25] // 8)), "alpha PNG is too small")
-    try:
-        image = Image.open(io.BytesIO(payload[1:]), formats=["PNG"])
-        require("transparency" not in image.info, "alpha PNG has a transparent colour")
-        return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError) as error:
-        raise Rejected("alpha PNG is damaged") from error
-
-
 # --- 5.5: pixels
 def to_pixels(header: Header, planes: Array) -> Array:
     y, b, c = clip(planes, 1 << 15) * np.array([9459, 11585, 6689])[:, None, None]
@@ -404,8 +216,6 @@ def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced:
     boxes = read_boxes(data, front=reduced > 0)
     header = read_header(boxes[0][1])
     if header.mode & 8:
-        from .independent_lossless import decode_lossless
-
         values = decode_lossless(boxes, header, pixel_model_path)
         return with_alpha(values[..., 0] if values.shape[-1] == 1 else values, boxes, header)
     model = Model(model_path)
@@ -436,9 +246,3 @@ def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced:
         correction = model.run("restoration", seen, condition(header, 0, seen.shape))[0][0]
         planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]
     return with_alpha(to_pixels(header, planes), boxes, header)
-
-
-def with_alpha(pixels: Array, boxes: list[tuple[int, bytes]], header: Header) -> Array:
-    for payload in (payload for kind, payload in boxes if kind == ALPHA):
-        pixels = np.dstack([pixels, read_alpha(header, payload)])
-    return pixels

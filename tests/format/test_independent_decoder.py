@@ -13,7 +13,8 @@ import flowcodec
 from flowcodec.runtime.bundle import SHIPPED
 from flowcodec.runtime.pixel_model import DATA
 
-from .independent_decoder import Rejected, decode
+from .independent_decoder import decode
+from .independent_frame import Rejected
 
 MODEL = SHIPPED / "default.flowmodel"
 TOO_LARGE = {"color_coarse"}

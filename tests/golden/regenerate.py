@@ -23,6 +23,7 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         photograph = np.asarray(image.convert("RGB"))
     crop = photograph[180:277, 300:431]
     alpha = np.tile(np.arange(131, dtype=np.uint8), (97, 1))
+    deep = crop[:26, :20].astype(np.uint16) * 251 + np.random.default_rng(0).integers(0, 500, (26, 20, 3)).astype(np.uint16)
     return {
         "color_round": (crop, {"step": 16}),
         "color_dither": (crop, {"step": 16, "channel": "dither", "seed": 1234}),
@@ -36,6 +37,9 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         "lossless_grey": (crop[:30, :30, 1], {"lossless": True}),
         "lossless_flat": (crop[:64, :64] // 64 * 64, {"lossless": True}),
         "near_lossless": (crop[:31, :45], {"max_error": 2}),
+        "lossless_deep": (np.dstack([deep, deep[..., 0]]), {"lossless": True}),
+        "lossless_deep_flat": (deep[:, :, 1] // 40000, {"lossless": True}),
+        "near_lossless_deep": (deep[:, :, 0], {"max_error": 300}),
         "line": (crop[:1], {"step": 5}),
     }
 

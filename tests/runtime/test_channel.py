@@ -14,7 +14,8 @@ from flowcodec.runtime.channel import (
     Rounding,
     make_channel,
 )
-from flowcodec.runtime.coder import TABLE_BITS
+from flowcodec.runtime.coder import TABLE_BITS, SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.container import CHANNELS
 
 MODEL = flowcodec.load_model()
 SCALES = np.arange(SCALE_COUNT)
@@ -37,6 +38,18 @@ def test_error_is_bounded(name: str, kind: int) -> None:
         scales = np.full(len(values), scale, np.uint8)
         received = channel.reconstruct(channel.quantise(values, kind, scales, (0, 1)), kind, scales, (0, 1))
         assert np.abs(received - values).max() <= 64 * (0.75 if scale >= 38 else 1.6)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_symbols_go_through_the_tables_that_the_channel_names(name: str) -> None:
+    """Every channel's ids count in its ``symbol_tables``: its symbols come back from the coder."""
+    channel, scales = make_channel(name, MODEL.channels, seed=3), SCALES[SCALES % 9 == 5].astype(np.uint8).repeat(3)
+    values = np.random.default_rng(1).normal(0, 64 * 2.0 ** (scales / (1 << SCALE_BITS) + SCALE_LOG2_FIRST))
+    ids, tables = channel.table_ids(0, scales, (0, 1)), channel.symbol_tables(MODEL.tables)
+    symbols = channel.quantise(values, 0, scales, (0, 1))
+    encoder = SymbolEncoder(tables)
+    encoder.push(symbols, ids)
+    np.testing.assert_array_equal(SymbolDecoder(tables, encoder.finish()).pop(ids), symbols)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

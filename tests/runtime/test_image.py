@@ -2,8 +2,6 @@
 
 import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +48,6 @@ def exif_block(orientation: int, big_endian: bool = False) -> bytes:
     tags[ORIENTATION] = orientation
     tags.get_ifd(0x8769)[0x829A] = 0.004
     return tags.tobytes().removeprefix(b"Exif\0\0")
-
-
-def png_file(bits: int, colour_type: int, channels: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = b"".join(b"\0" + noise(8 * channels * bits // 8, seed=y).tobytes() for y in range(8))
-    header = struct.pack(">IIBBBBB", 8, 8, bits, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 # --- arrays and PIL images -----------------------------------------------------------------------------------------------
@@ -146,7 +135,7 @@ def test_cmyk_becomes_rgb_and_loses_its_profile():
         "photo.png",
         [[1, 2], [3, 4]],
         np.zeros((4, 4)),
-        np.zeros((4, 4), np.uint16),
+        np.zeros((4, 4), np.uint32),
         np.zeros((4, 4, 2), np.uint8),
         np.zeros((4,), np.uint8),
         np.zeros((0, 4), np.uint8),
@@ -170,13 +159,6 @@ def test_too_many_pixels_are_refused_before_any_work():
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_16_bit_png_is_refused_although_pillow_would_halve_it(colour_type, channels):
-    read_picture(io.BytesIO(png_file(8, colour_type, channels)))
-    with pytest.raises(InputError, match="8 bits"):
-        read_picture(io.BytesIO(png_file(16, colour_type, channels)))
 
 
 @pytest.mark.parametrize("kind", [b"P5", b"P6"])

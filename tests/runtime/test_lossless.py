@@ -17,12 +17,12 @@ from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.container import Box, BoxKind
 from flowcodec.runtime.lossless import batches, encode_lossless
 from flowcodec.runtime.pixel_model import MASS_BITS, REACH, Mixture, pixel_model
-from flowcodec.runtime.wavefront import OWN_TAPS, REFERENCE_TAPS, Sheared, front_count, front_rows
+from flowcodec.runtime.wavefront import OWN_TAPS, REFERENCE_TAPS, VALUE_MAX, Sheared, front_count, front_rows
 
 RNG = np.random.default_rng(11)
 
 
-def text(height: int = 120, width: int = 200) -> np.ndarray:
+def text(height: int = 72, width: int = 120) -> np.ndarray:
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     for line in range(0, height, 12):
@@ -30,7 +30,7 @@ def text(height: int = 120, width: int = 200) -> np.ndarray:
     return np.asarray(image)
 
 
-def noise(height: int = 96, width: int = 80, channels: int = 3) -> np.ndarray:
+def noise(height: int = 40, width: int = 48, channels: int = 3) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
@@ -47,7 +47,7 @@ SYNTHETIC = {
     "white": np.full((64, 64, 3), 255, np.uint8),
     "ramp": np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (40, 256, 3)),
     "checks": np.kron(np.indices((30, 40)).sum(0) % 2, np.ones((1, 1))).astype(np.uint8)[..., None].repeat(3, 2) * 255,
-    "grey noise": noise(70, 90, 1)[..., 0],
+    "grey noise": noise(40, 50, 1)[..., 0],
 }
 
 
@@ -60,7 +60,7 @@ def png_size(pixels: np.ndarray) -> int:
 def coded_pixels(pixels: np.ndarray, max_error: int = 0) -> np.ndarray:
     """Through the pixel model, whatever else would be smaller."""
     payload, _ = lossless._encode_pixels(pixels, max_error)
-    return lossless._decode_pixels(payload + bytes(0), *pixels.shape, max_error)
+    return lossless._decode_pixels(payload, *pixels.shape, max_error, 8 * pixels.itemsize)
 
 
 @pytest.fixture(autouse=True)
@@ -69,16 +69,16 @@ def small_payloads_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lossless, "EXPANSION", 1 << 20)
 
 
-@pytest.mark.parametrize("height", range(1, 21))
+@pytest.mark.parametrize("height", range(1, 11))
 def test_every_width(height: int) -> None:
-    for width in range(1, 21):
+    for width in (*range(1, 11), 17):
         channels = 3 if (height + width) % 7 == 0 or min(height, width) == 1 else 1
         pixels = noise(height, width, channels) // (1 if width % 2 else 16)
         assert np.array_equal(coded_pixels(pixels), pixels), (height, width)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1), st.integers(0, 255))
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1), st.integers(0, 255))
 def test_any_size_and_contrast(height: int, width: int, channels: int, seed: int, contrast: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, contrast + 1, (height, width, channels)).astype(np.uint8)
     array = pixels if channels == 3 else pixels[..., 0]
@@ -97,7 +97,7 @@ def test_synthetic(name: str) -> None:
 
 
 def test_photograph_is_coded_by_the_model(photograph: np.ndarray) -> None:
-    pixels = photograph[100:260, 200:440]
+    pixels = photograph[100:180, 200:320]
     data = flowcodec.encode(pixels, lossless=True)
     assert np.array_equal(flowcodec.decode(data), pixels)
     assert flowcodec.info(data)["boxes"][0]["kind"] == "pixels"
@@ -109,10 +109,10 @@ def test_high_pictures_are_turned(photograph: np.ndarray) -> None:
     assert np.array_equal(coded_pixels(pixels), pixels)
 
 
-@pytest.mark.parametrize("bound", [1, 2, 5, 127])
+@pytest.mark.parametrize("bound", [1, 5, 127])
 @pytest.mark.parametrize("name", ["photograph", "noise", "text", "grey noise"])
 def test_bound_holds(bound: int, name: str, photograph: np.ndarray) -> None:
-    pixels = photograph[300:364, 300:380] if name == "photograph" else SYNTHETIC[name]
+    pixels = photograph[300:332, 300:340] if name == "photograph" else SYNTHETIC[name]
     data = flowcodec.encode(pixels, max_error=bound)
     assert np.abs(flowcodec.decode(data).astype(int) - pixels).max() <= bound
     planes = pixels if pixels.ndim == 3 else pixels[..., None]
@@ -121,7 +121,7 @@ def test_bound_holds(bound: int, name: str, photograph: np.ndarray) -> None:
 
 
 def test_a_larger_bound_makes_a_smaller_file(photograph: np.ndarray) -> None:
-    pixels = photograph[100:200, 200:320]
+    pixels = photograph[100:140, 200:260]
     sizes = [len(flowcodec.encode(pixels, max_error=bound)) for bound in (0, 1, 2, 5)]
     assert sizes == sorted(sizes, reverse=True) and sizes[1] < 0.75 * sizes[0]
 
@@ -148,7 +148,7 @@ def test_several_tiles_and_batches(photograph: np.ndarray, monkeypatch: pytest.M
     monkeypatch.setattr(lossless, "TILE_HEIGHT", 20)
     monkeypatch.setattr(lossless, "TILE_WIDTH", 33)
     monkeypatch.setattr(lossless, "BATCH_PIXELS", 2000)
-    pixels = photograph[:85, 40:160]
+    pixels = photograph[:45, 40:110]
     assert np.array_equal(coded_pixels(pixels), pixels)
 
 
@@ -176,24 +176,26 @@ def test_sheared_planes() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.tuples(st.integers(-(1 << 14), 1 << 15), st.integers(-(1 << 14), 1 << 15)),
-    st.tuples(st.integers(0, 160), st.integers(0, 160)),
-    st.integers(5, 251),
+    st.lists(st.integers(-VALUE_MAX, 2 * VALUE_MAX), min_size=3, max_size=3),
+    st.lists(st.integers(0, 160), min_size=3, max_size=3),
+    st.lists(st.integers(5, 251), min_size=2, max_size=2),
     st.integers(0, 127),
+    st.sampled_from([1, 256]),
 )
 def test_frequencies_are_positive_and_sum_to_the_whole(
-    locations: tuple[int, int], scales: tuple[int, int], share: int, error: int
+    locations: list[int], scales: list[int], shares: list[int], error: int, unit: int
 ) -> None:
     mixture = Mixture(
         np.array(locations, np.int32)[:, None],
         np.array(scales, np.uint8)[:, None],
-        np.array([share], np.int16),
-        2 * error + 1,
+        np.array(shares, np.int16)[:, None],
+        unit,
+        unit * (2 * error + 1),
         pixel_model(),
     )
     frequencies = mixture.frequencies()
     assert frequencies.shape == (1, 2 * REACH + 1) and frequencies.min() >= 1 and frequencies.sum() == 1 << MASS_BITS
-    assert 0 <= mixture.centres[0] <= 255
+    assert 0 <= mixture.centres[0] <= VALUE_MAX + 1 - unit and mixture.centres[0] % unit == 0
 
 
 def test_networks_are_exact_in_float32() -> None:
@@ -207,7 +209,7 @@ def test_networks_are_exact_in_float32() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_same_pixels_and_bytes_with_any_threads(threads: int, photograph: np.ndarray, tmp_path) -> None:
-    pixels = photograph[50:110, 60:150]
+    pixels = photograph[50:80, 60:110]
     data = flowcodec.encode(pixels, lossless=True)
     (tmp_path / "a.flow").write_bytes(data)
     np.save(tmp_path / "a.npy", pixels)

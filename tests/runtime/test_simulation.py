@@ -65,10 +65,10 @@ def test_samples_are_exact_and_bits_lie_between(scale: int) -> None:
     channel = GaussianSimulation(seed=9)
     symbols, tables = channel.quantise(z, 0, scales, (0, 3)), channel.table_ids(0, scales, (0, 3))
     assert channel.inexact == 0 and len(symbols) == len(tables)
-    encoder = SymbolEncoder(channel.symbol_tables)
+    encoder = SymbolEncoder(simulation.index_tables())
     encoder.push(symbols, tables)
     payload = encoder.finish()
-    back = SymbolDecoder(channel.symbol_tables, payload).pop(tables)
+    back = SymbolDecoder(simulation.index_tables(), payload).pop(tables)
     np.testing.assert_array_equal(back, symbols)
 
     errors = (GaussianSimulation(seed=9).received(back, scales, (0, 3)) - z) / 64 * math.sqrt(12)

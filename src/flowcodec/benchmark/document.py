@@ -118,6 +118,12 @@ def replace_file(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def store_section(path: Path, name: str, section: dict[str, Any]) -> None:
+    """Replaces one section of a results file made of sections; the others stay, also those written since this program began."""
+    document = json.loads(path.read_text()) if path.exists() else {}
+    replace_file(path, json.dumps(document | {name: section}, indent=1) + "\n")
+
+
 def _identity(pixels: np.ndarray) -> dict[str, Any]:
     height, width = pixels.shape[:2]
     return {"width": width, "height": height, "sha256": pixel_hash(pixels)}

@@ -31,13 +31,15 @@ def run_generations(
     *,
     count: int = COUNT,
     bpp: float = BPP,
+    crop: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Writes and returns {kind, rows: one per codec and image, means: per codec}; what ``out`` already holds is kept.
 
-    Raises InputError for another kind of file in ``out``.
+    ``crop``: only the middle of each picture, at most this many pixels each way. Raises InputError for another kind of file in
+    ``out``.
     """
-    original = {image.name: image.pixels() for image in images}
+    original = {image.name: _middle(image.pixels(), crop) for image in images}
     described = {codec.name: codec.describe() for codec in codecs}
     identity = {"images": {name: pixel_hash(pixels) for name, pixels in original.items()}, "count": count, "bpp": bpp}
     document = _begin(out, identity, described)
@@ -51,6 +53,13 @@ def run_generations(
     document["means"] = means(document["rows"], len(original))
     replace_file(out, json.dumps(document, indent=1) + "\n")
     return document
+
+
+def _middle(pixels: np.ndarray, side: int | None) -> np.ndarray:
+    if side is None:
+        return pixels
+    top, left = (max(extent - side, 0) // 2 for extent in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
 
 
 def repeat(codec: Codec, pixels: np.ndarray, setting: float, count: int) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ can be handed to another process.
 """
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,20 +44,21 @@ def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
     return [items[k * len(items) // limit] for k in range(limit)]
 
 
-# --- CIFAR-10 -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class CifarImage:
-    """One picture of a batch file, 32x32 RGB."""
+class StoredPicture:
+    """One picture of a file that holds many, ``read(path, index)``; the reader is a function of this module."""
 
     name: str
     path: Path
     index: int
+    read: Callable[[Path, int], np.ndarray]
 
     def pixels(self) -> np.ndarray:
-        """uint8 (32, 32, 3)"""
-        return _cifar_batch(self.path)[self.index].reshape(3, CIFAR_SIDE, CIFAR_SIDE).transpose(1, 2, 0).copy()
+        """uint8 (H, W, 3)"""
+        return self.read(self.path, self.index)
+
+
+# --- CIFAR-10 -----------------------------------------------------------------------------------------------------------
 
 
 def cifar_batches(folder: Path) -> list[Path]:
@@ -72,7 +73,7 @@ def cifar_batches(folder: Path) -> list[Path]:
     return []
 
 
-def cifar_images(path: Path, limit: int | None) -> list[CifarImage]:
+def cifar_images(path: Path, limit: int | None) -> list[StoredPicture]:
     """Pictures of one batch file, or of the test batch of a folder (of its first batch where there is no test batch)."""
     batch = path
     if path.is_dir():
@@ -81,7 +82,12 @@ def cifar_images(path: Path, limit: int | None) -> list[CifarImage]:
             raise missing(path, "cifar10")
         batch = batches[0]
     count = len(_cifar_batch(batch))
-    return [CifarImage(f"{batch.stem}-{index:05d}", batch, index) for index in spread(range(count), limit)]
+    return [StoredPicture(f"{batch.stem}-{index:05d}", batch, index, read_cifar) for index in spread(range(count), limit)]
+
+
+def read_cifar(batch: Path, index: int) -> np.ndarray:
+    """uint8 (32, 32, 3)"""
+    return _cifar_batch(batch)[index].reshape(3, CIFAR_SIDE, CIFAR_SIDE).transpose(1, 2, 0).copy()
 
 
 @lru_cache(maxsize=2)
@@ -142,27 +148,20 @@ def imagenet_files(folder: Path, suffixes: frozenset[str], limit: int | None) ->
 # --- films --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class VideoFrame:
-    """One frame of a film, as RGB by FFmpeg's conversion: these pixels are the original that is compared with."""
-
-    name: str
-    path: Path
-    index: int
-
-    def pixels(self) -> np.ndarray:
-        """uint8 (H, W, 3)"""
-        return _decode_frames(self.path, self.index + 1)[self.index]
+def read_frame(film: Path, index: int) -> np.ndarray:
+    """uint8 (H, W, 3), RGB by FFmpeg's conversion: these pixels are the original that is compared with."""
+    return _decode_frames(film, index + 1)[index]
 
 
-def video_frames(path: Path, limit: int | None) -> list[VideoFrame]:
+def video_frames(path: Path, limit: int | None) -> list[StoredPicture]:
     """Frames of a film, or of every film of a folder, ``limit`` of each."""
     films = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else [path]
     if not films or not path.exists():
         raise missing(path, "video")
     frames = []
     for film in films:
-        frames += [VideoFrame(f"{film.stem}-{k:04d}", film, k) for k in spread(range(len(_decode_frames(film, None))), limit)]
+        count = len(_decode_frames(film, None))
+        frames += [StoredPicture(f"{film.stem}-{k:04d}", film, k, read_frame) for k in spread(range(count), limit)]
     return frames
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from flowcodec.errors import InputError
 
-_LARGEST_BET = 0.5
-"""The share c of the capital that a bet may lose at most."""
+_LARGEST_BET = 0.9
+"""The share c of the capital that a bet may lose at most; below 1 any is valid, and large ones suit values that hardly vary."""
 _BISECTIONS = 50
 
 
@@ -95,8 +95,10 @@ class Range:
             )
 
 
-def _scaled(values: Sequence[float] | np.ndarray, limits: Range, delta: float, population: int | None) -> np.ndarray:
-    """Values mapped to [0, 1], once everything that would make a bound unsound is ruled out."""
+def _scaled(
+    values: Sequence[float] | np.ndarray, limits: Range, delta: float, population: int | None, mirrored: bool
+) -> np.ndarray:
+    """Values mapped to [0, 1], or mirrored to [1, 0], once everything that would make a bound unsound is ruled out."""
     x = np.asarray(values, np.float64).reshape(-1)
     if len(x) < 2:
         raise InputError(f"{limits.what}: expected at least 2 values for a confidence bound, found {len(x)}")
@@ -109,7 +111,7 @@ def _scaled(values: Sequence[float] | np.ndarray, limits: Range, delta: float, p
             f"{limits.what}: expected values of {limits.low:g} to {limits.high:g}, found {x.min():g} to {x.max():g}; a bound"
             " would be unsound: encode with a cap (encode --cap), or name a range that holds"
         )
-    return (x - limits.low) / (limits.high - limits.low)
+    return (limits.high - x if mirrored else x - limits.low) / (limits.high - limits.low)
 
 
 def upper_bound(
@@ -118,14 +120,19 @@ def upper_bound(
     delta: float = 0.05,
     method: str = "betting",
     population: int | None = None,
+    mirrored: bool = False,
 ) -> float:
     """A number that is at least the population's mean with probability 1 - delta, in the values' units, at most ``limits.high``.
 
-    ``population``: how many values there are in all, where ``values`` were drawn from a list without replacement.
+    ``population``: how many values there are in all, where ``values`` were drawn from a list without replacement. ``mirrored``:
+    the same of the mirrored values, which makes it a lower bound, at least ``limits.low``.
     Raises InputError for fewer than two values, values outside the range and methods that are no bounds.
     """
-    bound = _method(method)(_scaled(values, limits, delta, population), delta, population)
-    return limits.low + (limits.high - limits.low) * min(bound, 1.0)
+    if method not in METHODS:
+        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {method!r}; normal or t intervals certify nothing")
+    bound = min(METHODS[method](_scaled(values, limits, delta, population, mirrored), delta, population), 1.0)
+    reach = (limits.high - limits.low) * bound
+    return limits.high - reach if mirrored else limits.low + reach
 
 
 def lower_bound(
@@ -135,12 +142,5 @@ def lower_bound(
     method: str = "betting",
     population: int | None = None,
 ) -> float:
-    """A number that is at most the mean with probability 1 - delta: ``upper_bound`` of the mirrored values."""
-    bound = _method(method)(1 - _scaled(values, limits, delta, population), delta, population)
-    return limits.high - (limits.high - limits.low) * min(bound, 1.0)
-
-
-def _method(name: str) -> Callable[[np.ndarray, float, int | None], float]:
-    if name not in METHODS:
-        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}; normal or t intervals certify nothing")
-    return METHODS[name]
+    """A number that is at most the mean with probability 1 - delta: ``upper_bound``, mirrored."""
+    return upper_bound(values, limits, delta, method, population, mirrored=True)

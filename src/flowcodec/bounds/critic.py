@@ -5,7 +5,7 @@ which is what every member of ``divergence.py`` wants of its v.
 Reference: Sugiyama, Suzuki & Kanamori, Density ratio estimation in machine learning, 2012, chapter 4.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from flowcodec.bounds.divergence import Critic
 
 _BATCH = 1024
 _LEARNING_RATE = 3e-3
+_LEAST_VARIANCE, _FAR = 1e-8, 10.0
 
 
 class _Ratio(nn.Module):
@@ -38,6 +39,19 @@ class _Ratio(nn.Module):
         return quadratic + self.linear(z)[:, 0] + self.last(self.hidden(torch.cat([z, z.abs()], 1)))[:, 0]
 
 
+def _plain(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x, np.float32)
+
+
+def _whitening(*samples: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """x -> (x - mean) V / sqrt(l), clipped to +-10: principal axes V and variances l of the pooled samples."""
+    pooled = np.concatenate(samples).astype(np.float64)
+    mean = pooled.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(pooled - mean, rowvar=False).reshape(pooled.shape[1], -1))
+    scaled = vectors / np.sqrt(np.maximum(values, _LEAST_VARIANCE * values.max()))
+    return lambda x: ((x - mean) @ scaled).clip(-_FAR, _FAR).astype(np.float32)
+
+
 def train_critic(
     blocks: np.ndarray,
     prior: np.ndarray,
@@ -47,13 +61,19 @@ def train_critic(
     steps: int = 400,
     width: int = 48,
     seed: int = 0,
+    whiten: bool = False,
 ) -> Critic:
-    """Fits ln dP/dQ to blocks (n, d) of P and draws (m, d) of Q. ``images``: content hashes of where the blocks come from."""
+    """Fits ln dP/dQ to blocks (n, d) of P and draws (m, d) of Q. ``images``: content hashes of where the blocks come from.
+
+    ``whiten``: the network sees coordinates that are uncorrelated and of unit variance over the blocks of both; for laws that are
+    not near the standard normal.
+    """
+    standardise = _whitening(blocks, prior) if whiten else _plain
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _Ratio(blocks.shape[1], width)
-    p, q = (torch.from_numpy(np.ascontiguousarray(x, np.float32)) for x in (blocks, prior))
+    p, q = (torch.from_numpy(standardise(x)) for x in (blocks, prior))
     optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -68,6 +88,6 @@ def train_critic(
 
     @torch.no_grad()
     def ratio(z: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(np.ascontiguousarray(z, np.float32))).double().numpy()
+        return network(torch.from_numpy(standardise(z))).double().numpy()
 
     return Critic(ratio, limit, frozenset(images))

@@ -203,20 +203,47 @@ def certify(
     two means gets a betting bound at delta / 2. Raises InputError for a critic that has seen them.
     """
     critic.require_unseen(images)
-    ends = [0, *np.cumsum([len(unit) for unit in units])]
-    rewards = divergence.reward(critic(np.concatenate(units)))
-    means = np.add.reduceat(rewards, ends[:-1]) / np.diff(ends)
+    means = _unit_means(divergence.reward, critic, units)
     penalties = divergence.penalty(critic(prior))
-    edges = np.array([-critic.limit, critic.limit])
-    reward_range, penalty_range = (
-        confidence.Range(float(low), float(high), what)
-        for (low, high), what in (
-            (divergence.reward(edges), "critic on images"),
-            (divergence.penalty(edges), "critic on the prior"),
-        )
-    )
+    reward_range, penalty_range = _ranges(divergence, critic)
     # Rounding may have taken a value past the edge by its last digit.
     rewards, penalties = means.clip(reward_range.low, reward_range.high), penalties.clip(penalty_range.low, penalty_range.high)
     low = confidence.lower_bound(rewards, reward_range, delta / 2)
     high = confidence.upper_bound(penalties, penalty_range, delta / 2)
     return LowerBound(divergence, low - high, float(rewards.mean() - penalties.mean()), delta)
+
+
+def certify_pairs(
+    divergence: Divergence,
+    critic: Critic,
+    units: Sequence[np.ndarray],
+    others: Sequence[np.ndarray],
+    delta: float = 0.05,
+    images: frozenset[str] = frozenset(),
+) -> LowerBound:
+    """The same where draws of Q come in units too: ``units[i]`` and ``others[i]``, (blocks, d) each, belong to one image.
+
+    E_P T(v) - E_Q f*(T(v)) is then the mean of one difference per image, whose betting bound at delta needs no independence
+    between the two of a pair. Raises InputError for a critic that has seen the images, and for units that are no pairs.
+    """
+    critic.require_unseen(images)
+    if len(units) != len(others):
+        raise InputError(f"certification: expected pairs of units, found {len(units)} of P and {len(others)} of Q")
+    rewards, penalties = _ranges(divergence, critic)
+    limits = confidence.Range(rewards.low - penalties.high, rewards.high - penalties.low, "critic on pairs of images")
+    differences = _unit_means(divergence.reward, critic, units) - _unit_means(divergence.penalty, critic, others)
+    value = confidence.lower_bound(differences.clip(limits.low, limits.high), limits, delta)
+    return LowerBound(divergence, value, float(differences.mean()), delta)
+
+
+def _unit_means(function: Function, critic: Critic, units: Sequence[np.ndarray]) -> np.ndarray:
+    """(units,) mean of function(v) over the blocks of each unit."""
+    counts = [len(unit) for unit in units]
+    return np.add.reduceat(function(critic(np.concatenate(units))), [0, *np.cumsum(counts)[:-1]]) / counts
+
+
+def _ranges(divergence: Divergence, critic: Critic) -> tuple[confidence.Range, confidence.Range]:
+    """What T(v) and f*(T(v)) can be, both increasing in v, once v is clipped."""
+    edges = np.array([-critic.limit, critic.limit])
+    (low, high), (least, most) = divergence.reward(edges).tolist(), divergence.penalty(edges).tolist()
+    return confidence.Range(low, high, "critic on images"), confidence.Range(least, most, "critic on the prior")

@@ -24,7 +24,7 @@ from flowcodec.runtime.image import read_picture
 from flowcodec.runtime.step import log2_step, step_index
 from flowcodec.training.data import list_images
 
-_PRIOR_DRAWS = 200_000
+_PRIOR_DRAWS = 100_000
 _CRITIC_BLOCKS = 200_000
 
 
@@ -59,6 +59,8 @@ class ImageSet:
         pictures = []
         for path in paths:
             pixels = read_picture(path).pixels
+            if pixels.dtype != np.uint8:
+                raise InputError(f"{path}: expected 8 bits a channel, found 16; convert it first")
             pictures.append(pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2))
         return cls(pictures, frozenset(content_hash(picture) for picture in pictures))
 

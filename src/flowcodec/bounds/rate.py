@@ -26,6 +26,8 @@ BLOCK = 36
 RECORDED_LEVELS = (1, 2)
 RAW_BPP = 24.0
 """What an image costs that is sent as it is."""
+LEAST_NATS = -10.0
+"""Where sampled log-ratios of an image may be clipped from below at next to no cost, see ``floored_bpp``."""
 _FLAG_BITS = 1 + 1 / (math.e * math.log(2))
 _BATCH_PIXELS = 1 << 18
 _U_LIMIT = 8.0
@@ -34,18 +36,22 @@ _U_LIMIT = 8.0
 class RecordedNoise:
     """The training channel z_hat = z + n, n ~ N(0, 1/12), which also keeps u = Phi^-1(F(z_hat)) of every call."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generator: torch.Generator, sampled: bool = False) -> None:
+        self.generator, self.sampled = generator, sampled
         self.entropy = 0.5 * math.log(2 * math.pi * math.e * NOISE_VARIANCE)
         self.uniformised: list[Tensor] = []
 
     def __call__(
         self, z: Tensor, location: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int
     ) -> tuple[Tensor, Tensor]:
-        offset = z + torch.empty_like(z).normal_(generator=self.generator) * NOISE_VARIANCE**0.5 - location
+        noise = torch.empty_like(z).normal_(generator=self.generator)
+        offset = z + noise * NOISE_VARIANCE**0.5 - location
         log_prob, shrunk = density.noisy(offset, log2_scale, kind, NOISE_VARIANCE)
         self.uniformised.append(self._gaussianised(offset, log2_scale, density, kind))
-        return location + shrunk, (-log_prob - self.entropy) / math.log(2)
+        nats = -log_prob - self.entropy
+        if self.sampled:
+            nats = nats + (1 - noise.square()) / 2
+        return location + shrunk, nats / math.log(2)
 
     @staticmethod
     def _gaussianised(offset: Tensor, log2_scale: Tensor, density: ScaleMixture, kind: int) -> Tensor:
@@ -89,15 +95,30 @@ class ModelRates:
         return RAW_BPP + _FLAG_BITS / self.pixels
 
 
-def _coarsest_bits(values: np.ndarray) -> np.ndarray:
+def floored_bpp(sampled_bpp: np.ndarray, cap_bpp: float, pixels: int) -> tuple[np.ndarray, float, float]:
+    """(values, low, high): values in [low, high] whose mean is at most the KL, from sampled log-ratios T = ln q(z|x) / p(z).
+
+    With L = -LEAST_NATS, raising T to -L where it is below adds E_q (-L - T)+ <= E_q exp(-L - T - 1) = e^(-L - 1) nats at most,
+    since t+ <= e^(t - 1) and E_q[p / q] <= 1; as much is taken off all values. Lowering T to the cap only lowers the mean.
+    """
+    unit = math.log(2) * pixels
+    excess = math.exp(LEAST_NATS - 1) / unit
+    low, high = LEAST_NATS / unit - excess, cap_bpp
+    return np.clip(sampled_bpp - excess, low, high), low, high
+
+
+def coarsest_bits(values: np.ndarray) -> np.ndarray:
     """Bits of the fixed code (docs/format.md, 6.4) of integers (n, 3)."""
     numbers = np.where(values < 0, -2 * values - 1, 2 * values) + 1
     return (5 + np.floor(np.log2(numbers))).sum(1)
 
 
 @torch.no_grad()
-def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed: int) -> ModelRates:
-    """Passes crops uint8 (n, 3, S, S), S a power of two from 8 on, through the model once, with one draw of the noise each."""
+def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed: int, sampled: bool = False) -> ModelRates:
+    """Passes crops uint8 (n, 3, S, S), S a power of two from 8 on, through the model once, with one draw of the noise each.
+
+    ln q(z|x) enters by its mean, which is known; with ``sampled`` by its value at z, for ``floored_bpp``.
+    """
     n, _, side, width = crops.shape
     if side != width or side < 8 or side & (side - 1):
         raise InputError(f"side of the crops: expected a power of two from 8 on, found {side}x{width}")
@@ -106,10 +127,10 @@ def model_rates(model: FlowCodecModel, crops: np.ndarray, step_index: int, seed:
     blocks: dict[int, list[np.ndarray]] = {level: [] for level in RECORDED_LEVELS}
     for part in np.array_split(crops, math.ceil(n * side * side / _BATCH_PIXELS)):
         image, indices = torch.from_numpy(part).float(), torch.full((len(part),), step_index)
-        channel = RecordedNoise(generator)
+        channel = RecordedNoise(generator, sampled)
         result = model(image, indices, channel)
         coarsest = model.flow(image, indices)[0][0] / steps_of(indices)
-        kl.append(result.bits.numpy() + _coarsest_bits(coarsest.round().flatten(1).numpy()))
+        kl.append(result.bits.numpy() + coarsest_bits(coarsest.round().flatten(1).numpy()))
         error = (result.reconstruction.clamp(0, 255).round() - image).square().mean((1, 2, 3))
         psnr.append((10 * torch.log10(255**2 / error.clamp(min=1e-9))).numpy())
         for level, found in blocks.items():

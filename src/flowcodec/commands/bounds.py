@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
+from flowcodec.commands.options import AsJson, FileModel
+
 app = typer.Typer(no_args_is_help=True, help="Bounds on the rate that hold: for a file, for a model, for a source.")
 
 
 @app.command()
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help=".flow files encoded with --certificate; - is stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="For files of models that are not shipped.")
-    ] = None,
+    as_json: AsJson = False,
+    model: FileModel = None,
 ) -> None:
     """Decode files and hold their certificates against what they contain."""
     from flowcodec.bounds.file import check_certificate
@@ -53,7 +53,7 @@ def model(
     ] = None,
     delta: Annotated[float, typer.Option(help="Probability with which a bound may fail.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Of crops, noise and critic.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bound the rate at which a model conveys its latent, with confidence; needs the extra 'research'."""
     from flowcodec.extras import extra

@@ -100,6 +100,7 @@ def generations(
     limit: Limit = None,
     count: Annotated[int, typer.Option(min=2, help="How many times a picture is encoded and decoded.")] = 10,
     bpp: Annotated[float, typer.Option(min=0.01, help="Rate of the first file, as near as a codec's settings come.")] = 0.75,
+    crop: Annotated[int | None, typer.Option(metavar="SIDE", min=1, help="Only the middle SIDE x SIDE of each picture.")] = None,
 ) -> None:
     """Encode and decode a picture again and again: PSNR and size of every generation, for every codec."""
     from flowcodec.benchmark.codecs import choose_codecs
@@ -110,7 +111,7 @@ def generations(
     codecs = choose_codecs(codec)
     images = find_images(paths, dataset, limit)
     with CountReport("generations") as progress:
-        document = run_generations(images, codecs, out, count=count, bpp=bpp, progress=progress)
+        document = run_generations(images, codecs, out, count=count, bpp=bpp, crop=crop, progress=progress)
     for name, found in document["means"].items():
         typer.echo(f"{name}: {found['lost_after_first_db']:.3f} dB lost after the first of {count} generations")
     typer.echo(f"results in {out}")

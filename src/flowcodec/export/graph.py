@@ -20,7 +20,16 @@ from flowcodec.model.networks import FixedConv2d, ResidualBlock
 from flowcodec.model.prior import CONTRAST_CHANNELS, Carry, StageNetwork, Trunk
 from flowcodec.model.restoration import Restoration
 from flowcodec.runtime.channel import SCALE_COUNT
-from flowcodec.runtime.context import CARRIED_CHANNELS, CONDITION_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, PHASES
+from flowcodec.runtime.context import (
+    CARRIED_CHANNELS,
+    CONDITION_CHANNELS,
+    DETAIL_CHANNELS,
+    GATE_MAX,
+    GATE_MIN,
+    LEVEL_GROUPS,
+    PHASES,
+    PREDICTION_CHANNELS,
+)
 from flowcodec.runtime.integer import ACCUMULATOR_LIMIT, ACTIVATION_MAX, CORRECTION_MAX, FRACTION_BITS, LOCATION_MAX, GraphInfo
 
 OPSET = 17
@@ -115,7 +124,10 @@ def _trunk(b: GraphBuilder, trunk: Trunk) -> None:
         b.input("carried", CARRIED_CHANNELS),
         b.input("condition", CONDITION_CHANNELS),
     ]
-    x = b.rectify(b.conv(b.add("Concat", parts, axis=1), trunk.enter))
+    x = b.conv(b.add("Concat", parts, axis=1), trunk.enter)
+    if trunk.from_prediction is not None:
+        x = b.add("Add", [x, b.conv(b.input("prediction", PREDICTION_CHANNELS), trunk.from_prediction)])
+    x = b.rectify(x)
     for block in trunk.blocks:
         x = b.residual(x, block)  # type: ignore[arg-type]
     b.output(x, "trunk")
@@ -125,9 +137,13 @@ def _stage(b: GraphBuilder, stage: StageNetwork) -> None:
     x = b.conv(b.input("trunk", stage.from_trunk.inputs), stage.from_trunk)
     if stage.from_seen is not None:
         x = b.add("Add", [x, b.conv(b.input("seen", stage.from_seen.inputs), stage.from_seen)])
+    if stage.from_prediction is not None:
+        x = b.add("Add", [x, b.conv(b.input("compared", stage.from_prediction.inputs), stage.from_prediction)])
     x = b.rectify(b.residual(b.rectify(x), stage.block))
     b.output(b.clip(b.conv(x, stage.location), -LOCATION_MAX, LOCATION_MAX), "location")
     b.output(b.clip(b.conv(x, stage.scale), 0, SCALE_COUNT - 1), "scale")
+    if stage.gate is not None:
+        b.output(b.clip(b.conv(x, stage.gate), GATE_MIN, GATE_MAX), "gate")
 
 
 def _carry(b: GraphBuilder, carry: Carry) -> None:
@@ -145,7 +161,10 @@ def _transformation(b: GraphBuilder, net: Transformation) -> None:
 
 def _restoration(b: GraphBuilder, net: Restoration) -> None:
     values = b.input("values", net.enter.inputs - CONDITION_CHANNELS)
-    x = b.rectify(b.conv(b.add("Concat", [values, b.input("condition", CONDITION_CHANNELS)], axis=1), net.enter))
+    x = b.conv(b.add("Concat", [values, b.input("condition", CONDITION_CHANNELS)], axis=1), net.enter)
+    if net.from_prediction is not None:
+        x = b.add("Add", [x, b.conv(b.input("difference", net.from_prediction.inputs), net.from_prediction)])
+    x = b.rectify(x)
     x = b.clip(b.conv(b.rectify(b.residual(x, net.block)), net.leave), -CORRECTION_MAX, CORRECTION_MAX)
     b.output(b.add("DepthToSpace", [x], blocksize=2, mode="CRD"), "output")
 
@@ -173,7 +192,8 @@ def build_graphs(model: FlowCodecModel) -> tuple[dict[str, bytes], dict[str, Gra
         prior = model.priors[group]
         emit(f"trunk_{group}", _trunk, prior.trunk, 1 + len(prior.trunk.blocks), 2)  # type: ignore[union-attr, arg-type]
         for index, stage in enumerate(prior.stages):  # type: ignore[arg-type]
-            emit(f"stage{index}_{group}", _stage, stage, 0 if stage.from_seen is None else 1, 2)
+            alone = stage.from_seen is None and stage.from_prediction is None
+            emit(f"stage{index}_{group}", _stage, stage, 0 if alone else 1, 2)
         if prior.carry is not None:
             emit(f"carry_{group}", _carry, prior.carry, 1, 4)
         coupling = model.flow.couplings[group]

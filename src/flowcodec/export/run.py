@@ -23,8 +23,10 @@ LOSS_STEPS = (5.0, 14.0, 40.0, 110.0)
 
 
 @torch.no_grad()
-def integer_loss(model: FlowCodecModel, reference: FlowCodecModel, images: Sequence[np.ndarray], step: float) -> dict[str, float]:
-    """Rate lost by the integers at one step: both models see the same images and the same noise.
+def integer_loss(
+    model: FlowCodecModel, reference: FlowCodecModel, images: Sequence[np.ndarray], step: float, indices: Sequence[int] = ()
+) -> dict[str, float]:
+    """Rate lost by the integers at one step, or at ``indices``, one for each image: both models see the same images and noise.
 
     ``rate_lost_percent`` is the difference of the objectives over the price of the reference's bits, so that a picture made
     worse counts like the bits that would mend it.
@@ -32,12 +34,12 @@ def integer_loss(model: FlowCodecModel, reference: FlowCodecModel, images: Seque
     totals = {"float": np.zeros(2), "integer": np.zeros(2)}
     for name, network, fixed in (("float", reference, False), ("integer", model, True)):
         before, network.arithmetic.fixed = network.arithmetic.fixed, fixed
-        for image in images:
+        for number, image in enumerate(images):
             batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float()
-            indices = torch.tensor([step_index(step)])
-            result = network(batch, indices, GaussianNoise(torch.Generator().manual_seed(0)))
+            index = torch.tensor([indices[number] if indices else step_index(step)])
+            result = network(batch, index, GaussianNoise(torch.Generator().manual_seed(0)))
             pixels = batch[0, 0].numel()
-            loss = rate_distortion_loss(result, indices, 1.0, True, 0.0).item()
+            loss = rate_distortion_loss(result, index, 1.0, True, 0.0).item()
             totals[name] += np.array([loss, result.bits.item() / pixels]) / len(images)
         network.arithmetic.fixed = before
     (float_loss, float_bpp), (fixed_loss, fixed_bpp) = totals["float"], totals["integer"]
@@ -52,11 +54,13 @@ def export_model(
     images: Sequence[np.ndarray] = (),
     reference: Path | None = None,
     counted: Sequence[np.ndarray] = (),
+    indices: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> dict[str, Any]:
     """Writes the model file of a checkpoint. Reports a row for each layer's bound and for each step's loss; returns the card.
 
     ``reference``: the checkpoint in float to compare with, where ``source`` has been trained with integers in the loop.
-    ``images`` measure the loss, ``counted`` (training photographs of 2^n pixels a side) give the tables their shape.
+    ``images`` measure the loss, ``counted`` (training photographs of 2^n pixels a side) give the tables their shape. For a
+    model of P-frames both are pairs (H, W, 6), and ``indices`` their steps, of the first and of the second.
     Raises MissingModel, ModelError.
     """
     model, header = checkpoint.load_model(source)
@@ -71,18 +75,21 @@ def export_model(
                 "of_limit": proof.bound / (1 << 24),
             }
         )
+    if model.config.prediction and not indices[0]:
+        images, counted = (), ()  # photographs say nothing of P-frames
     losses = []
     if images:
         float_model = checkpoint.load_model(reference)[0] if reference else model
-        for step in LOSS_STEPS:
-            losses.append(integer_loss(model, float_model, images, step))
+        for step in (0.0,) if model.config.prediction else LOSS_STEPS:
+            losses.append(integer_loss(model, float_model, images, step, indices[0]))
             report({"event": "loss", **losses[-1]})
-    counts = count_latents(model, counted, RATE_WEIGHT) if counted else None
+    counts = count_latents(model, counted, RATE_WEIGHT, indices[1]) if counted else None
     tables, channels = build_tables(model, RATE_WEIGHT, counts)
     card = {
         "name": target.stem,
         "licence": "Apache-2.0",
         "training": {"config": header["config"], "steps": header["step"], "pixels_seen": header["pixels_seen"]},
+        "prediction": model.config.prediction,
         "parameters": sum(p.numel() for p in model.parameters()),
         "kmac_per_pixel": round(decoder_kmac_per_pixel(proofs), 2),
         "largest_sum": max(proof.bound for proof in proofs),

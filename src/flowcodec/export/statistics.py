@@ -40,17 +40,21 @@ class _Counting:
 
 
 @torch.no_grad()
-def count_latents(model: FlowCodecModel, images: Sequence[np.ndarray], slope: float = 1.0) -> np.ndarray:
+def count_latents(
+    model: FlowCodecModel, images: Sequence[np.ndarray], slope: float = 1.0, indices: Sequence[int] = ()
+) -> np.ndarray:
     """int64 (2, 128, BINS): |z - location| in bins of 1/64 step over uint8 images (H, W, 3), in the decoder's arithmetic.
 
-    Each image is seen at three of the steps, in turn. Sides should be powers of two, since places that do
+    Each image is seen at three of the steps, in turn; with ``indices`` at the step of its own. Sides should be
+    powers of two, since places that do
     not exist are counted too (27 an image then, at the coarsest level).
     """
     counting = _Counting(slope)
     before, model.arithmetic.fixed = model.arithmetic.fixed, True
     for number, image in enumerate(images):
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float()
-        for step in COUNT_STEPS[number % 3 :: 3]:
-            model(batch, torch.tensor([step_index(step)]), counting)
+        steps = [indices[number]] if indices else [step_index(step) for step in COUNT_STEPS[number % 3 :: 3]]
+        for index in steps:
+            model(batch, torch.tensor([index]), counting)
     model.arithmetic.fixed = before
     return counting.counts

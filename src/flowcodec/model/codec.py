@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from flowcodec.errors import InputError
 from flowcodec.model.channel import Channel
-from flowcodec.model.coupling import contrast_planes, local_contrast
+from flowcodec.model.coupling import PLANES, Pair, contrast_planes, local_contrast
 from flowcodec.model.density import ScaleMixture
 from flowcodec.model.flow import MultiscaleFlow, condition_planes, detail_mask, pad_even, steps_of
 from flowcodec.model.networks import Arithmetic, straight_through
-from flowcodec.model.prior import LevelPrior, two_ranges
+from flowcodec.model.prior import LevelPrediction, LevelPrior, two_ranges
 from flowcodec.model.restoration import Restoration
 from flowcodec.runtime.context import CARRIED_CHANNELS, DETAIL_CHANNELS, LEVEL_GROUPS, RESTORATION_GAIN_BITS, level_group
 from flowcodec.runtime.flow import level_shapes
@@ -26,6 +26,8 @@ class ModelConfig:
     blocks: tuple[int, int, int] = (3, 3, 3)
     coupling_width: int = 16
     restoration_width: int = 32
+    prediction: bool = False
+    """Whether the model is one of P-frames: its prior and restoration also see a prediction of the picture."""
 
     def __post_init__(self) -> None:
         for name in ("widths", "blocks"):
@@ -59,9 +61,9 @@ class FlowCodecModel(nn.Module):
         self.flow = MultiscaleFlow(config.coupling_width, self.arithmetic)
         self.density = ScaleMixture()
         self.priors = nn.ModuleList(
-            LevelPrior(config.widths[g], config.blocks[g], carries=g > 0, arithmetic=self.arithmetic) for g in range(LEVEL_GROUPS)
+            LevelPrior(config.widths[g], config.blocks[g], g > 0, self.arithmetic, config.prediction) for g in range(LEVEL_GROUPS)
         )
-        self.restoration = Restoration(config.restoration_width, self.arithmetic)
+        self.restoration = Restoration(config.restoration_width, self.arithmetic, config.prediction)
         # log2 of a band's step over Delta: offset and slope in (log2 Delta - 4) / 4.
         self.log2_multipliers = nn.Parameter(torch.zeros(LEVEL_GROUPS, DETAIL_CHANNELS, 2))
 
@@ -71,25 +73,41 @@ class FlowCodecModel(nn.Module):
         position = (log2_step(step_index.float()) - 4) / 4
         return torch.exp2(offset + position[:, None] * slope)[:, :, None, None]
 
-    def forward(self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True) -> CodecResult:
-        """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow."""
+    def forward(
+        self, image: Tensor, step_index: Tensor, channel: Channel, train_flow: bool = True, levels: int | None = None
+    ) -> CodecResult:
+        """``image`` (N, 3, H, W) in 0 ... 255. Without ``train_flow`` no gradient passes through the flow.
+
+        A model of P-frames is given (N, 6, H, W): the picture, then its prediction. With ``levels`` only so many of the finest
+        are coded, on top of the rounded ``ll`` of the coarsest of them: training need not pay for tiny levels in every step.
+        """
+        image, prediction = image[:, :PLANES], image[:, PLANES:] if self.config.prediction else None
         n, _, height, width = image.shape
         shapes = level_shapes(height, width)
         step = steps_of(step_index)
         with torch.set_grad_enabled(train_flow and torch.is_grad_enabled()):
-            latent, _ = self.flow(image, step_index)
-        ll = latent[0]
+            planes, _ = self.flow.color(image)
+            pyramid = [pair for pair, _ in self.flow.levels(planes, step_index)]
+        predicted, predicted_pyramid = self.analyse_prediction(prediction, step_index)
+        top = len(pyramid) if levels is None else min(levels, len(pyramid))
+        ll = pyramid[top - 1][0] if top else planes
         # The single coarsest sample costs a fixed handful of bits in a file and is not modelled.
         ll = straight_through(step * torch.round(ll / step), ll)
         bits, latent_sse = image.new_zeros(n), image.new_zeros(n)
         carried: Tensor | None = None
-        for level, detail in zip(range(len(shapes) - 1, 0, -1), latent[1:], strict=True):
+        for level in range(top, 0, -1):
+            detail = pyramid[level - 1][1]
             prior: LevelPrior = self.priors[level_group(level)]  # type: ignore[assignment]
             band_step = step * self.step_multipliers(step_index, level_group(level))
             target = pad_even(detail / band_step)
             inputs = self.prior_inputs(ll, carried, step_index, level)
             mask = pad_even(detail_mask(*shapes[level - 1], image.device))
-            result = prior(inputs, target, mask, channel, self.density)
+            expected = None
+            if predicted is not None:
+                low, expected_detail = predicted_pyramid[level - 1]
+                in_steps = pad_even((low - ll.detach()) / step), pad_even(expected_detail / band_step.detach())
+                expected = LevelPrediction.of(*in_steps, self.arithmetic)
+            result = prior(inputs, target, mask, channel, self.density, expected)
             bits = bits + result.bits
             h, w = detail.shape[2:]
             reconstruction = result.reconstruction[:, :, :h, :w] * band_step
@@ -98,9 +116,17 @@ class FlowCodecModel(nn.Module):
                 ll = self.flow.inverse_level(level, ll, reconstruction, step_index, shapes[level - 1])
             finer_h, finer_w = shapes[level - 1]
             carried = None if result.carried is None else result.carried[:, :, :finer_h, :finer_w]
-        restored = self.restore(ll if train_flow else ll.detach(), step_index)
+        restored = self.restore(ll if train_flow else ll.detach(), step_index, predicted)
         reconstruction = self.flow.color.inverse(restored)
         return CodecResult(bits, latent_sse, (reconstruction - image).square().sum((1, 2, 3)), reconstruction)
+
+    @torch.no_grad()
+    def analyse_prediction(self, prediction: Tensor | None, step_index: Tensor) -> tuple[Tensor | None, list[Pair]]:
+        """RGB (N, 3, H, W) -> its planes, and (ll, detail) of each level, fine to coarse, pixel units; data, not trained."""
+        if prediction is None:
+            return None, []
+        planes, _ = self.flow.color(prediction)
+        return planes, [pair for pair, _ in self.flow.levels(planes, step_index)]
 
     def prior_inputs(self, ll: Tensor, carried: Tensor | None, step_index: Tensor, level: int) -> Tensor:
         """(N, 27, H, W) on an even grid: contrast of the reconstruction so far, carried features, condition."""
@@ -110,11 +136,16 @@ class FlowCodecModel(nn.Module):
         planes = [contrast_planes(ll, steps_of(step_index), self.arithmetic), carried, condition_planes(step_index, level, h, w)]
         return pad_even(torch.cat(planes, 1))
 
-    def restore(self, planes: Tensor, step_index: Tensor) -> Tensor:
-        """Planes (N, 3, H, W) in pixel units after the synthesis -> restored planes."""
+    def restore(self, planes: Tensor, step_index: Tensor, prediction: Tensor | None = None) -> Tensor:
+        """Planes (N, 3, H, W) in pixel units after the synthesis -> restored planes. ``prediction``: planes of it."""
         h, w = planes.shape[2:]
         step = steps_of(step_index)
-        contrast = pad_even(two_ranges(local_contrast(planes) * (2.0**RESTORATION_GAIN_BITS / step), self.arithmetic))
-        squeezed = nn.functional.pixel_unshuffle(contrast, 2)
-        condition = condition_planes(step_index, 0, *squeezed.shape[2:])
-        return planes + step * self.restoration(torch.cat([squeezed, condition], 1))[:, :, :h, :w]
+
+        def squeezed(values: Tensor) -> Tensor:
+            copies = pad_even(two_ranges(values * (2.0**RESTORATION_GAIN_BITS / step), self.arithmetic))
+            return nn.functional.pixel_unshuffle(copies, 2)
+
+        contrast = squeezed(local_contrast(planes))
+        inputs = torch.cat([contrast, condition_planes(step_index, 0, *contrast.shape[2:])], 1)
+        difference = None if prediction is None else squeezed(prediction - planes)
+        return planes + step * self.restoration(inputs, difference)[:, :, :h, :w]

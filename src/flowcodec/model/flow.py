@@ -1,6 +1,7 @@
 """The multi-scale flow: image <-> latent pyramid, any size from 1x1."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +56,18 @@ class MultiscaleFlow(Bijection):
     def forward(self, x: Tensor, step_index: Tensor) -> tuple[list[Tensor], Tensor]:
         ll, logdet = self.color(x)
         details = []
-        for level, (height, width) in enumerate(level_shapes(*x.shape[2:])[:-1], start=1):
-            (ll, detail), change = self.lifting(ll)
+        for pair, change in self.levels(ll, step_index):
+            ll, detail = pair
             logdet = logdet + change
-            ll, detail = self.coupling(level, "forward", ll, detail, step_index, height, width)
             details.append(detail)
         return [ll, *reversed(details)], logdet
+
+    def levels(self, planes: Tensor, step_index: Tensor) -> Iterator[tuple[Pair, Tensor]]:
+        """((ll, detail), change of logdet) of each level of planes (N, 3, H, W), fine to coarse."""
+        for level, (height, width) in enumerate(level_shapes(*planes.shape[2:])[:-1], start=1):
+            (planes, detail), change = self.lifting(planes)
+            planes, detail = self.coupling(level, "forward", planes, detail, step_index, height, width)
+            yield (planes, detail), change
 
     def inverse(self, z: list[Tensor], step_index: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         ll = z[0]

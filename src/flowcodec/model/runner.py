@@ -29,16 +29,18 @@ class TorchRunner:
 
     def _run(self, graph: str, x: list[torch.Tensor]) -> list[torch.Tensor]:
         if graph == "restoration":
-            return [self.model.restoration(torch.cat(x, 1)) * (1 << CORRECTION_BITS)]
+            return [self.model.restoration(torch.cat(x[:2], 1), *x[2:]) * (1 << CORRECTION_BITS)]
         name, _, group = graph.rpartition("_")
         if name in ("update", "predict"):
             return [getattr(self.model.flow.couplings[int(group)], name)(torch.cat(x, 1)) * (1 << CORRECTION_BITS)]
         prior: Any = self.model.priors[int(group)]
         if name == "trunk":
-            return [prior.trunk(torch.cat(x, 1)) * self.unit]
+            return [prior.trunk(torch.cat(x[:3], 1), *x[3:]) * self.unit]
         if name == "carry":
             return [prior.carry(*x) * self.unit]
         stage = prior.stages[int(name.removeprefix("stage"))]
-        location, scale = stage(x[0], x[1] if len(x) > 1 else None)
+        trunk, *others = x
+        location, scale, gate = stage(trunk, others[0] if stage.from_seen is not None else None, others[-1] if others else None)
         location, log2_scale = prior.predictions(location, scale)
-        return [location * self.unit, (log2_scale - SCALE_LOG2_FIRST).clamp(min=0) * (1 << SCALE_BITS)]
+        outputs = [location * self.unit, (log2_scale - SCALE_LOG2_FIRST).clamp(min=0) * (1 << SCALE_BITS)]
+        return outputs if gate is None else [*outputs, gate * self.unit]

@@ -190,7 +190,7 @@ class _Coarsest:
     def __init__(self, value: np.ndarray) -> None:
         self.value = value.reshape(3)
 
-    def coarsest(self, step: int) -> np.ndarray:
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
         return np.rint(self.value * (1 << STEP_BITS) / step).astype(np.int64)
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -146,8 +146,8 @@ class _Reader:
         self.variances: dict[int, np.ndarray] = {}
         self.classes: dict[int, np.ndarray] = {}
 
-    def coarsest(self, step: int) -> np.ndarray:
-        self.found = self._decoder.coarsest(step)
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
+        self.found = self._decoder.coarsest(step, base)
         return self.found
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ class _Coarsest:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
 
-    def coarsest(self, step: int) -> np.ndarray:
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
         return self.values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:

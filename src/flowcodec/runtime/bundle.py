@@ -37,6 +37,11 @@ class Model:
     tables: Tables
     channels: ChannelTables
 
+    @property
+    def predicts(self) -> bool:
+        """Whether this is a model of P-frames, whose networks also see a prediction of the picture."""
+        return bool(self.card.get("prediction", False))
+
 
 def _content_id(members: dict[str, bytes]) -> bytes:
     digest = hashlib.sha256()

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 
 SCALE_BITS = 3
@@ -52,6 +53,9 @@ class ChannelTables:
 class Channel(Protocol):
     """Symbols may be as many as the coefficients, or fewer, as ``table_ids`` says: one for each id."""
 
+    def symbol_tables(self, model_tables: Tables) -> Tables:
+        """What ``table_ids`` count in: the model's tables of the coder, or tables of the channel's own."""
+
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Symbols k of ``values`` (1/64 step, relative to the location; any float or integer type)."""
 
@@ -67,6 +71,9 @@ class Rounding:
 
     def __init__(self, tables: ChannelTables) -> None:
         self.tables = tables
+
+    def symbol_tables(self, model_tables: Tables) -> Tables:
+        return model_tables
 
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         magnitudes = np.abs(values)
@@ -93,6 +100,9 @@ class Dither:
 
     def __init__(self, tables: ChannelTables, seed: int) -> None:
         self.tables, self.seed, self._rounding = tables, seed, Rounding(tables)
+
+    def symbol_tables(self, model_tables: Tables) -> Tables:
+        return model_tables
 
     def _draw(self, count: int, block: Block) -> np.ndarray:
         """uint8 dither levels 0 ... 15 of a block of coefficients: the low and high halves of the bytes of Philox words."""

@@ -25,8 +25,8 @@ MAX_SIDE = 1 << 24
 MAX_PIXELS = 1 << 28
 MAX_BOXES = 255
 MODEL_ID_BYTES = 8
-MAX_ERROR = 127
-"""The largest error of a component that a near-lossless file may allow."""
+MAX_ERROR = {8: 127, 16: 32767}
+"""The largest error of a component that a near-lossless file may allow, by the bits of a component."""
 CHANNEL_IDS = {"round": 0, "dither": 1, "gaussian": 3}
 """The noise channels and their ids in a file; 2 (trellis) is reserved."""
 CHANNELS = tuple(CHANNEL_IDS)
@@ -37,7 +37,7 @@ _LAST_KIND = 255
 _UINT32_MAX = (1 << 32) - 1
 _VARINT_BYTES = 5
 _CRC_BYTES = 4
-_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _RESERVED_BITS = 0b11, 0b100, 0b1000, 0b11110000
+_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT, _RESERVED_BITS = 0b11, 0b100, 0b1000, 0b10000, 0b11100000
 
 
 class BoxKind(IntEnum):
@@ -72,6 +72,7 @@ class Header:
     seed: int  # of the shared dither, 0 ... 2^32 - 1
     model_id: bytes  # the first MODEL_ID_BYTES bytes of the model's SHA-256
     lossless: bool = False  # lossless or near-lossless: step_index is then the largest error of a component
+    depth: int = 8  # bits of a component; 16 in lossless mode alone
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1:
@@ -80,10 +81,15 @@ class Header:
             raise LimitError(f"size {self.width}x{self.height}: at most {MAX_SIDE} a side and {MAX_PIXELS} pixels are allowed")
         if self.channels not in (1, 3):
             raise InputError(f"channels: expected 1 or 3, found {self.channels}")
-        if not 0 <= self.step_index < STEP_COUNT:
+        if self.depth not in (8, 16) or (self.depth == 16 and not self.lossless):
+            raise InputError(f"depth: expected 8 bits, or in lossless mode 16, found {self.depth}")
+        if not self.lossless and not 0 <= self.step_index < STEP_COUNT:
             raise InputError(f"step index: expected 0 to {STEP_COUNT - 1}, found {self.step_index}")
-        if self.lossless and (self.step_index > MAX_ERROR or self.channel != CHANNELS[0] or self.seed):
-            raise InputError(f"lossless mode: expected an error of at most {MAX_ERROR}, channel {CHANNELS[0]} and no seed")
+        if self.lossless and not (
+            0 <= self.step_index <= MAX_ERROR[self.depth] and self.channel == CHANNELS[0] and not self.seed
+        ):
+            most = MAX_ERROR[self.depth]
+            raise InputError(f"lossless mode: expected an error of at most {most}, channel {CHANNELS[0]} and no seed")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected {' or '.join(CHANNELS)}, found {self.channel!r}")
         if not 0 <= self.seed <= _UINT32_MAX:
@@ -113,7 +119,7 @@ class File:
         return next((box.payload for box in self.boxes if box.kind == kind), None)
 
 
-class _Cursor:
+class Cursor:
     """Reads little-endian fields off ``data``, front to back; raises TruncatedFile where there are too few bytes."""
 
     def __init__(self, data: bytes | memoryview, name: str) -> None:
@@ -159,7 +165,7 @@ def varint(value: int) -> bytes:
 
 def parse_varint(payload: bytes, name: str) -> int:
     """The varint that fills a payload. Raises FormatError."""
-    cursor = _Cursor(payload, name)
+    cursor = Cursor(payload, name)
     value = cursor.varint()
     if cursor.remaining:
         raise FormatError(f"{name}: expected {cursor.position} bytes, found {len(payload)}")
@@ -172,13 +178,13 @@ def _kind_name(kind: int) -> str:
 
 def _header_payload(header: Header) -> bytes:
     mode = CHANNEL_IDS[header.channel] | (_COLOUR_BIT if header.channels == 3 else 0)
-    mode |= _LOSSLESS_BIT if header.lossless else 0
+    mode |= (_LOSSLESS_BIT if header.lossless else 0) | (_DEEP_BIT if header.depth == 16 else 0)
     size = varint(header.width) + varint(header.height)
     return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
 
 
 def _parse_header(payload: memoryview) -> Header:
-    cursor = _Cursor(payload, "header")
+    cursor = Cursor(payload, "header")
     width, height, mode, step_index = cursor.varint(), cursor.varint(), cursor.uint(1), cursor.uint(2)
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
     if cursor.remaining:
@@ -188,7 +194,8 @@ def _parse_header(payload: memoryview) -> Header:
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
     try:
         channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
-        return Header(width, height, channels, step_index, channel, seed, model_id, lossless)
+        depth = 16 if mode & _DEEP_BIT else 8
+        return Header(width, height, channels, step_index, channel, seed, model_id, lossless, depth)
     except InputError as error:
         raise FormatError(f"header: {error}") from error
 
@@ -211,7 +218,7 @@ def _verified_boxes(data: bytes) -> Iterator[tuple[int, memoryview]]:
     """Kind and payload (not copied) of each box, once its size and CRC are checked; at last, that nothing follows."""
     if not MAGIC.startswith(data[: len(MAGIC)]):
         raise FormatError(f"expected a FlowCodec file (first bytes {MAGIC.hex()}), found {data[: len(MAGIC)].hex()}")
-    cursor = _Cursor(data, "file")
+    cursor = Cursor(data, "file")
     cursor.take(len(MAGIC))
     if (version := cursor.uint(1)) != VERSION:
         raise UnsupportedVersion(f"format version {version}, this decoder reads {VERSION}; update flowcodec")

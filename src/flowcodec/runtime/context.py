@@ -4,7 +4,7 @@ A latent enters a network as clipped, shifted copies of itself (fine, middle, co
 exact arithmetic.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -24,6 +24,10 @@ RESTORATION_GAIN_BITS = 3
 RANGE_BITS = 4
 """The coarse copy of a value is the value divided by two to this power."""
 CARRIED_CHANNELS = 16
+PREDICTION_CHANNELS = 2 * (DETAIL_CHANNELS // 3) + 2 * DETAIL_CHANNELS
+"""What a trunk sees of a prediction, in two ranges: its ``ll`` less the reconstruction so far, and its details."""
+GATE_MIN, GATE_MAX = -16, 80
+"""Limits of the share of the prediction in a location, in 1/64. A little beyond 0 and 1, so that both have gradients."""
 LUMA, CHROMA = 0, 1
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """(row, column) modulo 2 of the sites of a level's even grid that are decoded together, in the order of decoding."""
@@ -127,13 +131,20 @@ def in_steps(values: np.ndarray, step_index: int, gain_bits: int = 0) -> np.ndar
     return (values.astype(np.int64) * inverse + (1 << (shift - 1))) >> shift
 
 
+def in_band_steps(values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """(C, H, W) in pixel units -> int64 units of each band's step, both in 1/64; ``steps`` as ``prior.band_steps`` gives them."""
+    inverse = np.array([(1 << (2 * STEP_BITS)) // step for step in steps], np.int64).reshape(-1, 1, 1)
+    return (values.astype(np.int64) * inverse + (1 << (STEP_BITS - 1))) >> STEP_BITS
+
+
 def to_pixels(values: np.ndarray, step: int, bits: int = FRACTION_BITS) -> np.ndarray:
     """Units of ``step`` with ``bits`` fractional bits -> pixel units: (v * step + half) >> (STEP_BITS - 6 + bits)."""
     shift = STEP_BITS + bits - FRACTION_BITS
     return (values.astype(np.int64) * step + (1 << (shift - 1))) >> shift
 
 
-def _clip(values: np.ndarray) -> np.ndarray:
+def clip_activations(values: np.ndarray) -> np.ndarray:
+    """To the range of the networks' values."""
     return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
 
 
@@ -148,7 +159,10 @@ def two_ranges(values: np.ndarray) -> np.ndarray:
     result = np.empty((2 * count, height, width), np.int16)
     for top, bottom in row_chunks(height, width):
         part = values[:, top:bottom]
-        result[:count, top:bottom], result[count:, top:bottom] = _clip(part), _clip(_shift(part, RANGE_BITS))
+        result[:count, top:bottom], result[count:, top:bottom] = (
+            clip_activations(part),
+            clip_activations(_shift(part, RANGE_BITS)),
+        )
     return result
 
 
@@ -171,5 +185,5 @@ def contrast_planes(planes: np.ndarray, step_index: int) -> np.ndarray:
     for top, bottom in row_chunks(height, width):
         contrast = contrast_rows(planes, top, bottom)
         result[: 2 * count, top:bottom] = two_ranges(in_steps(contrast, step_index))
-        result[2 * count :, top:bottom] = _clip(_shift(contrast, FRACTION_BITS))
+        result[2 * count :, top:bottom] = clip_activations(_shift(contrast, FRACTION_BITS))
     return result

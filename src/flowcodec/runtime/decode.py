@@ -68,11 +68,11 @@ def decode_picture(data: bytes, threads: int | None = None, *, model: Model | No
 
 
 def with_companions(pixels: np.ndarray, file: File) -> Picture:
-    """uint8 (H, W, C) and what the boxes behind the pixels hold. Raises FormatError."""
+    """Pixels (H, W, C) and what the boxes behind the pixels hold. Raises FormatError."""
     alpha = file.first(BoxKind.ALPHA)
     return Picture(
         pixels=pixels,
-        alpha=None if alpha is None else decode_alpha(alpha, file.header.height, file.header.width),
+        alpha=None if alpha is None else decode_alpha(alpha, file.header.height, file.header.width, file.header.depth),
         icc=file.first(BoxKind.ICC),
         exif=file.first(BoxKind.EXIF),
         xmp=file.first(BoxKind.XMP),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,13 @@ _FRAME_BYTES = 80
 """About what a file takes beside its coefficients and companions."""
 
 
+class Refiner(Protocol):
+    """Moves a latent to where its symbols are cheaper for the picture they give; ``model/refinement.py`` has one."""
+
+    def __call__(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
+        """uint8 (H, W, C) and what ``analyse`` made of it at a step -> a latent of the same shapes."""
+
+
 @dataclass(frozen=True)
 class EncodeSettings:
     """How to encode; every field has the default of the command line."""
@@ -69,6 +77,10 @@ class EncodeSettings:
     """Store a bound on the size that a decoder can check, see ``certificate.py``."""
     cap_bpp: float | None = None
     """Bits per pixel that no file may exceed: a picture that would takes the finest step that keeps it below."""
+    refiner: Refiner | None = field(default=None, compare=False)
+    """Refines the latent of every trial before it is quantised, for the model named above; decoders do not notice."""
+    feedback: bool = True
+    """Let later coefficients make up for the errors of earlier ones: fewer bits for a seventh of the time."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100:
@@ -84,8 +96,8 @@ class EncodeSettings:
             raise InputError(f"seed: expected 0 to 2^32 - 1, found {self.seed}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"threads: expected at least 1, found {self.threads}")
-        if self.max_error is not None and not 0 <= self.max_error <= MAX_ERROR:
-            raise InputError(f"max_error: expected 0 to {MAX_ERROR}, found {self.max_error}")
+        if self.max_error is not None and not 0 <= self.max_error <= MAX_ERROR[16]:
+            raise InputError(f"max_error: expected 0 to {MAX_ERROR[16]}, found {self.max_error}")
         if self.lossless and self.max_error:
             raise InputError(f"max_error: expected 0 in lossless mode, found {self.max_error}")
         targets = [name for name in ("step", "size", "bpp", "psnr", "max_error") if getattr(self, name) is not None]
@@ -100,6 +112,9 @@ class EncodeSettings:
         if self.exact and (self.certificate or self.cap_bpp is not None):
             name = "certificate" if self.certificate else "cap"
             raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
+        if self.refiner is not None and (self.exact or self.roi is not None or self.channel != CHANNELS[0]):
+            found = "a bound on every pixel" if self.exact else "a region of interest" if self.roi is not None else self.channel
+            raise InputError(f"effort: only the channel {CHANNELS[0]} without a region is refined, found {found}; lower it to 3")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
@@ -160,6 +175,8 @@ def analyse(
 
 def encode_detailed(picture: Picture, settings: EncodeSettings) -> Encoded:
     """Encodes a picture. Raises InputError, MissingModel, ModelError."""
+    if picture.depth == 16 and not settings.exact:
+        raise InputError("pixels: 16 bits a channel need lossless or max_error; convert them to 8 bits for a lossy file")
     if settings.roi is not None:
         check_mask(settings.roi, picture.height, picture.width)
     if settings.exact:
@@ -207,10 +224,12 @@ def _encode_at(
         seed=settings.seed if settings.channel != "round" else 0,
         model_id=model.id,
     )
-    # The other channels promise that the errors of a file have nothing to do with each other.
-    feedback = settings.channel == "round"
+    # Refined targets have counted the errors of others already; channels but round promise that errors are independent.
+    feedback = settings.feedback and settings.channel == "round" and settings.refiner is None
     lows: list[np.ndarray] = []
     latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
+    if settings.refiner is not None:
+        latent = settings.refiner(picture.pixels, latent, index)
     channel = make_channel(header.channel, model.channels, header.seed)
     region = None if settings.roi is None else Region(settings.roi)
     exchange = LatentEncoder(model, channel, latent, channels, index, region, lows)
@@ -227,8 +246,10 @@ def _encode_at(
 
 def _encode_exact(picture: Picture, max_error: int) -> Encoded:
     height, width, channels = picture.pixels.shape
+    if max_error > MAX_ERROR[picture.depth]:
+        raise InputError(f"max_error: expected 0 to {MAX_ERROR[picture.depth]} with {picture.depth} bits, found {max_error}")
     box, ideal_bits = encode_lossless(picture.pixels, max_error)
-    header = Header(width, height, channels, max_error, CHANNELS[0], 0, model_id_of(box), lossless=True)
+    header = Header(width, height, channels, max_error, CHANNELS[0], 0, model_id_of(box), lossless=True, depth=picture.depth)
     boxes = sorted([box, *_companions(picture)], key=lambda each: each.kind)
     return Encoded(container.write(header, boxes), ideal_bits)
 
@@ -291,7 +312,7 @@ def _verify(data: bytes, picture: Picture, settings: EncodeSettings) -> None:
     first = decode_picture(data, settings.threads, model=model)
     second = decode_picture(data, 1, model=model, optimise=False)
     if settings.exact:
-        error = np.abs(first.pixels.astype(np.int16) - picture.pixels).max()
+        error = np.abs(first.pixels.astype(np.int32) - picture.pixels).max()
         if error > (settings.max_error or 0):
             raise FlowCodecError(f"verification failed: an error of {error}; nothing was written, please report this")
     if first.alpha is None or picture.alpha is None:

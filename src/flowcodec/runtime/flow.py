@@ -24,6 +24,7 @@ BANDS = ("HL", "LH", "HH")
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
 _WIDE_LIMIT = (1 << 36) - 1
+_ANALYSIS_LOW, _ANALYSIS_HIGH = (((1 << 2 * LIFT_BITS) + gain // 2) // gain for gain in (LOW_GAIN, HIGH_GAIN))
 
 
 def level_count(height: int, width: int) -> int:
@@ -119,6 +120,36 @@ def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for plane in range(count):
         left, right = _split(planes[plane])
         (low, lh), (hl, hh) = (map(_turn, _split(_turn(half))) for half in (left, right))
+        ll[plane] = low
+        for band, values in enumerate((hl, lh, hh)):
+            detail[3 * plane + band, : values.shape[0], : values.shape[1]] = values
+    return ll, detail
+
+
+def _split_fixed(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integer analysis along the last axis: (low, high), the steps of ``_merge`` backward."""
+    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    if odd.shape[-1] == 0:
+        return even, odd
+    for index, constant in enumerate(LIFT_STEPS):
+        if index % 2 == 0:
+            odd += _scale(_even_pairs(even, odd.shape[-1]), constant)
+        else:
+            even += _scale(_odd_pairs(odd, even.shape[-1]), constant)
+    return _scale(even, _ANALYSIS_LOW), _scale(odd, _ANALYSIS_HIGH)
+
+
+def analyse_level_fixed(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``analyse_level`` in integers, 1/64 pixel units: the same numbers on every machine, to a few units those of the float one.
+
+    For what the decoder has to analyse. Planes in int32 must stay below 2^18, else 2^40 in int64.
+    """
+    count, height, width = planes.shape
+    ll = np.empty((count, (height + 1) // 2, (width + 1) // 2), planes.dtype)
+    detail = np.zeros((3 * count, *ll.shape[1:]), planes.dtype)
+    for plane in range(count):
+        left, right = _split_fixed(planes[plane])
+        (low, lh), (hl, hh) = (map(_turn, _split_fixed(_turn(half))) for half in (left, right))
         ll[plane] = low
         for band, values in enumerate((hl, lh, hh)):
             detail[3 * plane + band, : values.shape[0], : values.shape[1]] = values

@@ -7,9 +7,7 @@ models become grey or RGB; the EXIF orientation is applied to the pixels and its
 
 import io
 import os
-import re
 import secrets
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,8 @@ from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from flowcodec.errors import FlowCodecError, InputError, LimitError
 from flowcodec.runtime.container import MAX_PIXELS, MAX_SIDE
+from flowcodec.runtime.metadata import EXIF_PREFIX, exif_of, orientation_of, photograph_tags, upright_exif, upright_xmp, xmp_of
+from flowcodec.runtime.png16 import is_readable, read_samples, write_png16
 
 READABLE = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000")
 """Formats that are read. Pillow knows more, some of which start other programs."""
@@ -49,11 +49,6 @@ _JPEG_QUALITY = _AVIF_QUALITY = 95
 _PNG_LEVEL = 3
 """Photographs come out smaller than at Pillow's default of 6, in half the time."""
 _TIFF_XMP = 700
-_ORIENTATION = 0x0112
-_EXIF_PREFIX = b"Exif\0\0"
-# ImageDescription, Make, Model, Software, DateTime, Artist, Copyright, the EXIF and the GPS directory: the tags of a TIFF
-# file that speak of the photograph and not of the file.
-_PHOTOGRAPH_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,15 +63,15 @@ _UPRIGHT = {
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What a file stores: 8-bit pixels, grey or RGB, and their companions.
+    """What a file stores: pixels of 8 or 16 bits, grey or RGB, and their companions.
 
     Raises InputError for arrays of another type or shape, LimitError beyond the limits of the format.
     """
 
     pixels: np.ndarray
-    """uint8 (H, W, 1) grey or (H, W, 3) RGB"""
+    """uint8 or uint16, (H, W, 1) grey or (H, W, 3) RGB"""
     alpha: np.ndarray | None = None
-    """uint8 (H, W)"""
+    """(H, W), of the type of the pixels"""
     icc: bytes | None = None
     exif: bytes | None = None
     """From its byte order mark ("II" or "MM") on."""
@@ -84,11 +79,16 @@ class Picture:
 
     def __post_init__(self) -> None:
         shape, kind = self.pixels.shape, self.pixels.dtype
-        if kind != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3):
-            raise InputError(f"pixels: expected uint8 (H, W, 1) or (H, W, 3), found {kind} {shape}")
+        if kind not in (np.uint8, np.uint16) or len(shape) != 3 or shape[2] not in (1, 3):
+            raise InputError(f"pixels: expected uint8 or uint16 (H, W, 1) or (H, W, 3), found {kind} {shape}")
         _check_size(width=shape[1], height=shape[0])
-        if self.alpha is not None and (self.alpha.dtype != np.uint8 or self.alpha.shape != shape[:2]):
-            raise InputError(f"alpha: expected uint8 {shape[:2]}, found {self.alpha.dtype} {self.alpha.shape}")
+        if self.alpha is not None and (self.alpha.dtype != kind or self.alpha.shape != shape[:2]):
+            raise InputError(f"alpha: expected {kind} {shape[:2]}, found {self.alpha.dtype} {self.alpha.shape}")
+
+    @property
+    def depth(self) -> int:
+        """Bits of a component."""
+        return 8 * self.pixels.itemsize
 
     @property
     def height(self) -> int:
@@ -100,21 +100,21 @@ class Picture:
 
 
 def to_picture(image: Any) -> Picture:
-    """A PIL image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4), as a Picture. Raises InputError or LimitError."""
+    """A PIL image, or a uint8 or uint16 array (H, W), (H, W, 3) or (H, W, 4), as a Picture. Raises InputError or LimitError."""
     if isinstance(image, Image.Image):
         with _reading("image"):
             return _from_pil(image, "image")
     if not isinstance(image, np.ndarray):
-        raise InputError(f"image: expected a PIL image or a uint8 array, found {type(image).__name__}")
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-        raise InputError(f"image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), found {image.dtype} {image.shape}")
+        raise InputError(f"image: expected a PIL image or a uint8 or uint16 array, found {type(image).__name__}")
+    if image.dtype not in (np.uint8, np.uint16) or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+        raise InputError(f"image: expected uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4), found {image.dtype} {image.shape}")
     if image.ndim == 2:
         return Picture(image[:, :, None])
     return Picture(image[:, :, :3], image[:, :, 3] if image.shape[2] == 4 else None)
 
 
 def to_array(picture: Picture) -> np.ndarray:
-    """uint8 (H, W) for grey, (H, W, 3) for RGB, (H, W, 4) for either with alpha."""
+    """uint8 or uint16 (H, W) for grey, (H, W, 3) for RGB, (H, W, 4) for either with alpha."""
     if picture.alpha is not None:
         rgb = np.broadcast_to(picture.pixels, (picture.height, picture.width, 3))
         return np.dstack([rgb, picture.alpha])
@@ -122,7 +122,9 @@ def to_array(picture: Picture) -> np.ndarray:
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """A PIL image of mode L, LA, RGB or RGBA, without metadata."""
+    """A PIL image of mode L, LA, RGB or RGBA, without metadata. Raises InputError for 16 bits, which Pillow has in grey alone."""
+    if picture.depth != 8:
+        raise InputError("pixels: expected 8 bits a channel, found 16, for which Pillow has no colour; convert them to 8 bits")
     if picture.alpha is None:
         return Image.fromarray(to_array(picture))
     return Image.fromarray(np.dstack([picture.pixels, picture.alpha]))
@@ -166,18 +168,39 @@ def _reading(name: str) -> Iterator[None]:
 def _from_pil(image: Image.Image, name: str) -> Picture:
     _check_size(image.width, image.height, name)
     _refuse_frames(image, name)
-    _refuse_deep(image, name)
+    deep = None
+    if is_readable(image):
+        deep = read_samples(image)
+    else:
+        _refuse_deep(image, name)
     image.load()
-    icc, exif, xmp = image.info.get("icc_profile") or None, _exif(image), _xmp(image)
-    turn = _UPRIGHT.get(_orientation(image))
+    icc, exif, xmp = image.info.get("icc_profile") or None, exif_of(image), xmp_of(image)
+    orientation = orientation_of(image)
+    if deep is not None:
+        exif, xmp = exif and upright_exif(exif), xmp and upright_xmp(xmp)
+        return _deep_picture(_upright(deep, orientation), icc, exif, xmp)
+    turn = _UPRIGHT.get(orientation)
     if turn is not None:
         image = image.transpose(turn)
-        exif, xmp = exif and _upright_exif(exif), xmp and _upright_xmp(xmp)
+        exif, xmp = exif and upright_exif(exif), xmp and upright_xmp(xmp)
     image, icc = _grey_or_rgb(image, icc, name)
     pixels = np.asarray(image)
     if image.mode in ("LA", "RGBA"):
         return Picture(pixels[:, :, :-1], pixels[:, :, -1], icc, exif, xmp)
     return Picture(pixels if pixels.ndim == 3 else pixels[:, :, None], None, icc, exif, xmp)
+
+
+def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) as stored -> as it is to be seen, by EXIF's rule: 2 to 4 mirror, 5 to 8 swap the sides first."""
+    turned = samples.swapaxes(0, 1) if orientation >= 5 else samples
+    down, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return turned[:: -1 if down else 1, :: -1 if right else 1]
+
+
+def _deep_picture(samples: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> Picture:
+    colours = samples.shape[2] - 1 + samples.shape[2] % 2
+    alpha = np.ascontiguousarray(samples[:, :, -1]) if colours < samples.shape[2] else None
+    return Picture(np.ascontiguousarray(samples[:, :, :colours]), alpha, icc, exif, xmp)
 
 
 def _check_size(width: int, height: int, name: str = "image") -> None:
@@ -200,7 +223,9 @@ def _refuse_deep(image: Image.Image, name: str) -> None:
     stored = " ".join(str(a) for a in arguments)
     deep_ppm = any(tile[0] == "ppm" and tile[3][1] > 255 for tile in getattr(image, "tile", []))
     if image.mode.startswith(("I", "F")) or ";16" in stored or ";32" in stored or deep_ppm:
-        raise InputError(f"{name}: more than 8 bits a channel (Pillow mode {image.mode}); convert it to 8 bits first")
+        raise InputError(
+            f"{name}: more than 8 bits a channel, not in a plain PNG or TIFF of 16 (Pillow mode {image.mode}); convert it first"
+        )
 
 
 def _grey_or_rgb(image: Image.Image, icc: bytes | None, name: str) -> tuple[Image.Image, bytes | None]:
@@ -230,57 +255,6 @@ def _cmyk_to_rgb(image: Image.Image, icc: bytes | None) -> Image.Image:
         if converted is not None:
             return converted
     return image.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata does not make the pixels unreadable
-        return 1
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """The stored block; from a TIFF file, whose own directory is its EXIF, a new one with the tags about the photograph."""
-    if "exif" in image.info:
-        return image.info["exif"].removeprefix(_EXIF_PREFIX) or None
-    try:
-        tags = _photograph_tags(image.getexif().tobytes())
-        return tags.tobytes().removeprefix(_EXIF_PREFIX) if len(tags) else None
-    except Exception:  # damaged metadata does not make the pixels unreadable
-        return None
-
-
-def _photograph_tags(exif: bytes) -> Image.Exif:
-    tags = Image.Exif()
-    tags.load(exif)
-    for tag in [tag for tag in tags if tag not in _PHOTOGRAPH_TAGS]:
-        del tags[tag]
-    return tags
-
-
-def _xmp(image: Image.Image) -> bytes | None:
-    stored = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    return (stored.encode() if isinstance(stored, str) else stored) or None
-
-
-def _upright_exif(exif: bytes) -> bytes:
-    """The same bytes with the orientation tag of the main directory set to 1; all offsets stay valid."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return exif
-    patched = bytearray(exif)
-    (start,) = struct.unpack_from(order + "I", exif, 4)
-    (count,) = struct.unpack_from(order + "H", exif, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
-        tag, kind = struct.unpack_from(order + "HH", exif, entry)
-        if tag == _ORIENTATION and kind in (3, 4):
-            struct.pack_into(order + ("H" if kind == 3 else "I"), patched, entry + 8, 1)
-    return bytes(patched)
-
-
-def _upright_xmp(xmp: bytes) -> bytes:
-    return re.sub(rb'(tiff:Orientation(?:="|>))[0-9]', rb"\g<1>1", xmp)
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------
@@ -319,6 +293,13 @@ def write_picture(picture: Picture, target: Path | BinaryIO, format: str | None 
 
 def _encode_file(picture: Picture, format: str, name: str) -> bytes:
     alpha = picture.alpha
+    if picture.depth == 16:
+        if format != "PNG":
+            raise InputError(
+                f"{name}: pictures of 16 bits a channel are written as PNG alone, found {format}; choose a name in .png"
+            )
+        samples = picture.pixels if alpha is None else np.dstack([picture.pixels, alpha])
+        return write_png16(samples, picture.icc, picture.exif, picture.xmp)
     if alpha is not None and format in _WITHOUT_ALPHA:
         if alpha.min() < 255:
             raise InputError(f"{name}: {format} has no transparency and this picture has; choose PNG, WebP, AVIF or TIFF")
@@ -355,12 +336,12 @@ def _metadata(format: str, icc: bytes | None, exif: bytes | None, xmp: bytes | N
     if icc is not None:
         options["icc_profile"] = icc
     if format == "TIFF":  # one directory holds everything
-        tags = _photograph_tags(exif or b"")
+        tags = photograph_tags(exif or b"")
         if xmp is not None:
             tags[_TIFF_XMP] = xmp
         return options | ({"exif": tags} if len(tags) else {})
     if exif is not None:
-        options["exif"] = _EXIF_PREFIX + exif if format == "JPEG" else exif
+        options["exif"] = EXIF_PREFIX + exif if format == "JPEG" else exif
     if xmp is not None and format == "PNG":
         text = PngImagePlugin.PngInfo()
         text.add_itxt("XML:com.adobe.xmp", xmp)

@@ -24,6 +24,7 @@ def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
         "width": header.width,
         "height": header.height,
         "channels": header.channels,
+        "bit_depth": header.depth,
         "alpha": file.first(BoxKind.ALPHA) is not None,
         "size_bytes": len(data),
         "bpp": 8 * len(data) / (header.width * header.height),

@@ -1,7 +1,8 @@
 """The two sides of the walk: the encoder quantises a latent and keeps its symbols, the decoder reads them back.
 
 Boxes: the first holds the coarsest sample and all levels down to level 4 (or to the coarsest, in a smaller image), then each
-finer level has its own, so that a prefix of a file is a smaller picture.
+finer level has its own, so that a prefix of a file is a smaller picture. A frame of a video is one box: given a coder, which may
+hold other things already, both sides use it for the whole latent.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Block, Channel
-from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.feedback import LevelFeedback
 from flowcodec.runtime.integer import FRACTION_BITS
@@ -34,11 +35,10 @@ def box_ends(level_count: int) -> list[int]:
 class _Latent:
     """What both sides share: which coefficients are coded, in what order, and how symbols become values."""
 
-    def __init__(self, model: Model, channel: Channel, channels: int, level_count: int) -> None:
+    def __init__(self, model: Model, channel: Channel, channels: int, level_count: int, one_box: bool) -> None:
         self.model, self.channel, self.channels = model, channel, channels
-        self._ends = box_ends(level_count)
-        # Most channels' symbols have the model's tables; those of a simulation have tables of their own.
-        self._tables: Tables = getattr(channel, "symbol_tables", model.tables)
+        self._ends = box_ends(level_count)[-1:] if one_box else box_ends(level_count)
+        self._tables = channel.symbol_tables(model.tables)
 
     def _exchange(
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
@@ -88,20 +88,21 @@ class LatentEncoder(_Latent):
         step_index: int,
         region: Region | None = None,
         lows: Sequence[np.ndarray] = (),
+        coder: SymbolEncoder | None = None,
     ) -> None:
-        super().__init__(model, channel, channels, len(latent) - 1)
+        super().__init__(model, channel, channels, len(latent) - 1, coder is not None)
         self._lows = list(lows)
         self._feedback: LevelFeedback | None = None
         self.latent, self.step_index, self.region = latent, step_index, region
-        self._coder = SymbolEncoder(self._tables)
+        self._coder = coder or SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0
         """Sum of -log2 of the probabilities of all symbols coded so far."""
 
-    def coarsest(self, step: int) -> np.ndarray:
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
         values = np.rint(self.latent[0].reshape(PLANES) / (step / (1 << STEP_BITS))).astype(np.int64)
         values[self.channels :] = 0
-        self._coder.push_numbers(values[: self.channels])
+        self._coder.push_numbers((values - base)[: self.channels])
         self.level_done(0)
         return values
 
@@ -149,17 +150,25 @@ class LatentEncoder(_Latent):
 class LatentDecoder(_Latent):
     """Exchange of the decoder. Raises FormatError where the boxes cannot be those of such an image."""
 
-    def __init__(self, model: Model, channel: Channel, boxes: Sequence[bytes], channels: int, level_count: int) -> None:
-        super().__init__(model, channel, channels, level_count)
-        if len(boxes) != len(self._ends):
+    def __init__(
+        self,
+        model: Model,
+        channel: Channel,
+        boxes: Sequence[bytes],
+        channels: int,
+        level_count: int,
+        coder: SymbolDecoder | None = None,
+    ) -> None:
+        super().__init__(model, channel, channels, level_count, coder is not None)
+        self._coders = [SymbolDecoder(self._tables, payload) for payload in boxes] if coder is None else [coder]
+        if len(self._coders) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
-        self._coders = [SymbolDecoder(self._tables, payload) for payload in boxes]
         self.ideal_bits = 0.0
         """Sum of -log2 of the probabilities of all symbols in the boxes read to their end."""
 
-    def coarsest(self, step: int) -> np.ndarray:
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
         values = np.zeros(PLANES, np.int64)
-        values[: self.channels] = self._coders[0].pop_numbers(self.channels)
+        values[: self.channels] = base[: self.channels] + self._coders[0].pop_numbers(self.channels)
         self.level_done(0)
         return values
 

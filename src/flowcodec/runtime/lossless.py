@@ -2,12 +2,14 @@
 
 A picture, turned on its side if it is higher than wide, is cut into tiles, and tiles of one size are coded together,
 ``BATCH_PIXELS`` at a time, each batch as an ANS stream of its own. With an error of N allowed, values at a distance of 2N + 1
-from a prediction are told apart, in the loop, so that every component of every pixel stays within N of the original.
+from a prediction are told apart, in the loop, so that every component of every pixel stays within N of the original. Pixels of 8
+and of 16 bits go the same way: inside, all values are in 1/256 of a grey level of 8 bits.
 """
 
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +19,8 @@ from flowcodec.errors import FormatError, WrongModel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
 from flowcodec.runtime.container import MODEL_ID_BYTES, Box, BoxKind, File
 from flowcodec.runtime.pixel_model import PLANE_ORDER, REACH, Mixture, PixelModel, pixel_model
-from flowcodec.runtime.wavefront import PlaneContext, Sheared, front_count, front_rows
+from flowcodec.runtime.png16 import is_readable, read_samples, write_png16
+from flowcodec.runtime.wavefront import PIXEL_BITS, VALUE_MAX, PlaneContext, Sheared, front_count, front_rows
 
 TILE_HEIGHT, TILE_WIDTH = 512, 1024
 BATCH_PIXELS = 1 << 19
@@ -30,8 +33,8 @@ _WEBP_SIDE = 16383
 _WORTH_A_TRY = 1.05
 """A stored image is tried in earnest only where a quick WebP comes this near to the coded pixels."""
 _SIZE_BYTES = 4
-_VALUE_MAX = 255
-_PNG_DEPTH_OFFSET, _WEBP_KIND = 24, slice(12, 16)
+_DEPTHS: dict[int, type[np.uint8] | type[np.uint16]] = {8: np.uint8, 16: np.uint16}
+_PNG_FORMAT, _WEBP_KIND = slice(24, 26), slice(12, 16)
 
 Exchange = Callable[[Mixture, slice, int, int], np.ndarray]
 """(distributions, rows, time, plane) -> symbols (n,): the encoder's from the pixels, the decoder's from the stream."""
@@ -65,33 +68,50 @@ def batches(height: int, width: int) -> Iterator[tuple[int, int, list[tuple[int,
 # --- one batch ----------------------------------------------------------------------------------------------------------
 
 
-def _walk(model: PixelModel, shape: tuple[int, int, int], planes: int, max_error: int, exchange: Exchange) -> np.ndarray:
+@dataclass(frozen=True)
+class _Scale:
+    """How values of a depth and an error allowed sit among the values of the walk."""
+
+    depth: int
+    max_error: int
+
+    @property
+    def shift(self) -> int:
+        """A value v of the picture is v << shift in the walk."""
+        return 8 + PIXEL_BITS - self.depth
+
+    @property
+    def step(self) -> int:
+        """Distance of the values that are told apart."""
+        return (2 * self.max_error + 1) << self.shift
+
+
+def _walk(model: PixelModel, shape: tuple[int, int, int], planes: int, scale: _Scale, exchange: Exchange) -> np.ndarray:
     """Codes the tiles of a batch, shape (tiles, H, W), plane by plane and front by front; int32 (planes, tiles, H, W)."""
     tiles, height, width = shape
-    step = 2 * max_error + 1
+    unit = 1 << scale.shift
     contexts: list[PlaneContext] = []
     for plane in range(planes):
-        context = PlaneContext(tiles, height, width, contexts, model.starts[plane])
+        context = PlaneContext(tiles, height, width, contexts, model.starts[plane], model.whitenings[plane])
         for time in range(front_count(height, width)):
             rows = front_rows(time, height, width)
             features, prediction = context.look(time, rows)
-            mixture = model.mixture(plane, features.reshape(len(features), -1), prediction.reshape(-1), step)
+            mixture = model.mixture(plane, features.reshape(len(features), -1), prediction.reshape(-1), unit, scale.step)
             symbols = exchange(mixture, rows, time, plane)
-            values = np.clip(mixture.centres + step * symbols, 0, _VALUE_MAX).astype(np.int32)
+            values = np.clip(mixture.centres + scale.step * symbols, 0, VALUE_MAX + 1 - unit).astype(np.int32)
             context.learn(time, rows, values.reshape(prediction.shape))
         contexts.append(context)
-    return np.stack([context.values.planes() for context in contexts])
+    return np.stack([context.values.planes() for context in contexts]) >> scale.shift
 
 
-def _encode_batch(model: PixelModel, tiles: np.ndarray, max_error: int) -> SymbolEncoder:
+def _encode_batch(model: PixelModel, tiles: np.ndarray, scale: _Scale) -> SymbolEncoder:
     """int32 (planes, tiles, H, W) -> the coder that holds their symbols."""
     coder = SymbolEncoder(Tables.none())
-    targets = [Sheared.of(plane) for plane in tiles]
-    step = 2 * max_error + 1
+    targets = [Sheared.of(plane << scale.shift) for plane in tiles]
 
     def exchange(mixture: Mixture, rows: slice, time: int, plane: int) -> np.ndarray:
-        values = targets[plane].front(time, (0, 0), rows).reshape(-1)
-        symbols = (values - mixture.centres + max_error) // step
+        values = targets[plane].front(time, (0, 0), rows).reshape(-1).astype(np.int64)
+        symbols = (values - mixture.centres + (scale.max_error << scale.shift)) // scale.step
         low_bits = mixture.low_bits
         high = symbols >> low_bits
         clipped = np.clip(high, -REACH, REACH)
@@ -103,11 +123,11 @@ def _encode_batch(model: PixelModel, tiles: np.ndarray, max_error: int) -> Symbo
         coder.push_exp_golomb(np.abs(high[escaped]) - REACH)
         return symbols
 
-    _walk(model, tiles.shape[1:], len(tiles), max_error, exchange)
+    _walk(model, tiles.shape[1:], len(tiles), scale, exchange)
     return coder
 
 
-def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int], planes: int, max_error: int) -> np.ndarray:
+def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int], planes: int, scale: _Scale) -> np.ndarray:
     """A stream -> int32 (planes, tiles, H, W). Raises FormatError."""
     coder = SymbolDecoder(Tables.none(), stream)
 
@@ -122,7 +142,7 @@ def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int],
         high[escaped] += np.sign(high[escaped]) * coder.pop_exp_golomb(int(escaped.sum()))
         return (high << low_bits) + low
 
-    values = _walk(model, shape, planes, max_error, exchange)
+    values = _walk(model, shape, planes, scale, exchange)
     coder.finish()
     return values
 
@@ -131,10 +151,11 @@ def _decode_batch(model: PixelModel, stream: bytes, shape: tuple[int, int, int],
 
 
 def encode_lossless(pixels: np.ndarray, max_error: int = 0) -> tuple[Box, float]:
-    """uint8 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its bits."""
+    """uint8 or uint16 (H, W, 1 or 3) -> the smallest box that holds it, every component within ``max_error``, and its bits."""
     coded, ideal_bits = _encode_pixels(pixels, max_error)
     possible = pixels.size <= EXPANSION * len(coded)
-    if possible and len(_webp(pixels, quick=True) or coded) > _WORTH_A_TRY * len(coded):
+    quick = _webp(pixels, quick=True) if pixels.dtype == np.uint8 else None
+    if possible and quick is not None and len(quick) > _WORTH_A_TRY * len(coded):
         return Box(BoxKind.PIXELS, coded), ideal_bits
     stored = _encode_stored(pixels)
     if possible and len(coded) < len(stored):
@@ -148,7 +169,7 @@ def model_id_of(box: Box) -> bytes:
 
 
 def decode_lossless(file: File) -> np.ndarray:
-    """A lossless or near-lossless file -> uint8 (H, W, C). Sizes are checked before memory is taken.
+    """A lossless or near-lossless file -> uint8 or uint16 (H, W, C). Sizes are checked before memory is taken.
 
     Raises FormatError, WrongModel.
     """
@@ -160,8 +181,8 @@ def decode_lossless(file: File) -> np.ndarray:
     if (expected := model_id_of(box)) != header.model_id:
         raise WrongModel(f"the file needs pixel model {header.model_id.hex()}, found {expected.hex()}; use another flowcodec")
     if box.kind == BoxKind.STORED:
-        return _decode_stored(box.payload, header.height, header.width, header.channels)
-    return _decode_pixels(box.payload, header.height, header.width, header.channels, header.step_index)
+        return _decode_stored(box.payload, header.height, header.width, header.channels, header.depth)
+    return _decode_pixels(box.payload, header.height, header.width, header.channels, header.step_index, header.depth)
 
 
 def _plane_order(channels: int) -> tuple[int, ...]:
@@ -169,31 +190,33 @@ def _plane_order(channels: int) -> tuple[int, ...]:
 
 
 def _encode_pixels(pixels: np.ndarray, max_error: int) -> tuple[bytes, float]:
+    scale = _Scale(8 * pixels.itemsize, max_error)
     model, payload, ideal_bits = pixel_model(), bytearray(), 0.0
     planes = pixels.transpose(2, 0, 1)[list(_plane_order(pixels.shape[2]))]
     if planes.shape[1] > planes.shape[2]:
         planes = planes.swapaxes(1, 2)
     for height, width, corners in batches(*planes.shape[1:]):
         tiles = np.stack([planes[:, top : top + height, left : left + width] for top, left in corners], axis=1)
-        coder = _encode_batch(model, tiles.astype(np.int32), max_error)
+        coder = _encode_batch(model, tiles.astype(np.int32), scale)
         stream = coder.finish()
         ideal_bits += coder.ideal_bits
         payload += len(stream).to_bytes(_SIZE_BYTES, "little") + stream
     return bytes(payload), ideal_bits
 
 
-def _decode_pixels(payload: bytes, height: int, width: int, channels: int, max_error: int) -> np.ndarray:
+def _decode_pixels(payload: bytes, height: int, width: int, channels: int, max_error: int, depth: int = 8) -> np.ndarray:
     if height * width * channels > EXPANSION * len(payload):
         raise FormatError(f"pixels box: {len(payload)} bytes cannot hold {width}x{height} pixels; the file is damaged")
     model, order = pixel_model(), _plane_order(channels)
-    planes = np.empty((channels, min(height, width), max(height, width)), np.uint8)
+    planes = np.empty((channels, min(height, width), max(height, width)), _DEPTHS[depth])
+    scale = _Scale(depth, max_error)
     position = 0
     for rows, columns, corners in batches(*planes.shape[1:]):
         begin = position + _SIZE_BYTES
         position = begin + int.from_bytes(payload[position:begin], "little")
         if position > len(payload):
             raise FormatError("pixels box: ends inside a stream; the file is damaged")
-        values = _decode_batch(model, payload[begin:position], (len(corners), rows, columns), channels, max_error)
+        values = _decode_batch(model, payload[begin:position], (len(corners), rows, columns), channels, scale)
         for tile, (top, left) in enumerate(corners):
             planes[list(order), top : top + rows, left : left + columns] = values[:, tile]
     if position != len(payload):
@@ -216,6 +239,8 @@ def _webp(pixels: np.ndarray, quick: bool) -> bytes | None:
 
 
 def _encode_stored(pixels: np.ndarray) -> bytes:
+    if pixels.dtype == np.uint16:
+        return bytes([_PNG]) + write_png16(pixels)
     stream = io.BytesIO()
     _image(pixels).save(stream, "PNG", optimize=True)
     stored = bytes([_PNG]) + stream.getvalue()
@@ -225,10 +250,10 @@ def _encode_stored(pixels: np.ndarray) -> bytes:
     return stored
 
 
-def _decode_stored(payload: bytes, height: int, width: int, channels: int) -> np.ndarray:
+def _decode_stored(payload: bytes, height: int, width: int, channels: int, depth: int = 8) -> np.ndarray:
     kind, body = payload[:1], payload[1:]
-    if kind not in (bytes([_PNG]), bytes([_WEBP])):
-        raise FormatError("stored box: expected a PNG or a WebP; the file is damaged")
+    if kind not in (bytes([_PNG]), bytes([_WEBP])) or (kind == bytes([_WEBP]) and depth != 8):
+        raise FormatError("stored box: expected a PNG, or with 8 bits a WebP; the file is damaged")
     name = "PNG" if kind == bytes([_PNG]) else "WEBP"
     if height * width * channels > _STORED_EXPANSION * len(body):
         raise FormatError(f"stored box: {len(body)} bytes cannot hold {width}x{height} pixels; the file is damaged")
@@ -236,8 +261,8 @@ def _decode_stored(payload: bytes, height: int, width: int, channels: int) -> np
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(body), formats=(name,)) as image:
-                _check_stored(image, body, height, width, channels)
-                pixels = np.array(image)
+                _check_stored(image, body, height, width, channels, depth)
+                pixels = read_samples(image) if depth == 16 else np.array(image)
     except FormatError:
         raise
     except Exception as error:  # damaged bytes can make Pillow raise nearly anything
@@ -245,14 +270,14 @@ def _decode_stored(payload: bytes, height: int, width: int, channels: int) -> np
     return pixels[:, :, :channels] if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _check_stored(image: Image.Image, body: bytes, height: int, width: int, channels: int) -> None:
+def _check_stored(image: Image.Image, body: bytes, height: int, width: int, channels: int, depth: int) -> None:
     if image.size != (width, height):
         raise FormatError(f"stored box: expected {width}x{height}, found {image.width}x{image.height}")
     if image.format == "PNG":
-        mode = "RGB" if channels == len(PLANE_ORDER) else "L"
-        plain = image.mode == mode and body[_PNG_DEPTH_OFFSET] == 8 and not image.info.get("interlace")
-        plain = plain and "transparency" not in image.info
+        kind = 2 if channels == len(PLANE_ORDER) else 0
+        plain = body[_PNG_FORMAT] == bytes([depth, kind]) and not image.info.get("interlace")
+        plain = plain and "transparency" not in image.info and (depth == 8 or is_readable(image))
     else:
         plain = image.mode == "RGB" and body[_WEBP_KIND] == b"VP8L"
     if not plain:
-        raise FormatError(f"stored box: expected a plain {image.format} of 8 bits, found mode {image.mode}")
+        raise FormatError(f"stored box: expected a plain {image.format} of {depth} bits, found mode {image.mode}")

@@ -1,8 +1,8 @@
-"""The distribution of a pixel in lossless coding: a small integer network for each plane, then a mixture of two logistics.
+"""The distribution of a pixel in lossless coding: a small integer network for each plane, then a mixture of three logistics.
 
-The network turns the features of ``wavefront.py`` into location and log2 scale of two logistic distributions and the share of the
-second. Its sums stay below 2^24 and so are exact in float32, in any order; the logistic function is a table of integers. Tables
-and weights are package data, fitted by ``scripts/fit_lossless.py``.
+The network turns the features of ``wavefront.py`` into location and log2 scale of the logistic distributions and their shares.
+Its sums stay below 2^24 and so are exact in float32, in any order; the logistic function is a table of integers. Tables and
+weights are package data, fitted by ``scripts/fit_lossless.py``.
 """
 
 import hashlib
@@ -17,20 +17,22 @@ import numpy as np
 
 from flowcodec.runtime.container import MODEL_ID_BYTES
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.wavefront import FEATURE_BITS, FEATURE_MAX, PIXEL_BITS, limited
+from flowcodec.runtime.wavefront import FEATURE_BITS, FEATURE_MAX, PIXEL_BITS, VALUE_MAX, limited
 
 DATA = Path(__file__).with_name("pixel_model.npz")
 PLANE_ORDER = (1, 0, 2)
 """Green first, then red, then blue; grey is coded as green is."""
 LAYERS = 3
-OUTPUTS = 5
-"""Location and log2 scale of the first logistic, the same of the second, logit of the second's share."""
+COMPONENTS = 3
+OUTPUTS = 3 * COMPONENTS - 1
+"""Location and log2 scale of each logistic, and behind those of the second and the third the logit of its share."""
+LOCATIONS, SCALES, LOGITS = [0, 2, 5], [1, 3, 6], [4, 7]
 REACH = 32
 """Symbols -REACH ... REACH have a probability; those at the ends are followed by what is beyond."""
 MASS_BITS = 24
 SHARE_BITS = 8
 LEAST_SHARE = 0.02
-"""Of either logistic."""
+"""Of the second logistic beside the first, and of the third beside both."""
 SCALE_OFFSET = 4
 """log2 of the smallest scale, negated: 1/16 of a grey level."""
 
@@ -74,49 +76,56 @@ def network_inputs(features: np.ndarray, companding: np.ndarray) -> np.ndarray:
 class Mixture:
     """The distributions of n pixels; ``frequencies`` are computed when they are needed, since they take much memory.
 
-    ``step`` is the distance 2N + 1 of the values that are told apart, N the error allowed.
+    Symbol k stands for the value ``centre + k * step``, all in 1/256 of a grey level of 8 bits.
     """
 
     locations: np.ndarray
-    """int32 (2, n), 1/64 grey level"""
+    """int32 (3, n)"""
     scales: np.ndarray
-    """uint8 (2, n), indices"""
+    """uint8 (3, n), indices"""
     shares: np.ndarray
-    """int16 (n,), of the second, in 1/256"""
+    """int16 (2, n), in 1/256: of the second beside the first, of the third beside both"""
+    unit: int
+    """Distance of the values that a pixel can have: 256 for 8 bits, 1 for 16."""
     step: int
+    """Distance of the values that are told apart, ``unit * (2N + 1)``, N the error allowed."""
     model: "PixelModel"
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        """int32 (3, n) -> (n,)"""
+        mean = values[0] + (((values[1] - values[0]) * self.shares[0]) >> SHARE_BITS)
+        return mean + (((values[2] - mean) * self.shares[1]) >> SHARE_BITS)
 
     @cached_property
     def centres(self) -> np.ndarray:
-        """int32 (n,): the values that symbol 0 stands for."""
-        mean = self.locations[0] + (((self.locations[1] - self.locations[0]) * self.shares) >> SHARE_BITS)
-        return limited((mean + (1 << (PIXEL_BITS - 1))) >> PIXEL_BITS, 0, 255)
+        """int32 (n,): the values that symbol 0 stands for, multiples of the unit."""
+        nearest = self._mean(self.locations) + (self.unit >> 1)
+        return limited(nearest - nearest % self.unit, 0, VALUE_MAX + 1 - self.unit)
 
     @cached_property
     def low_bits(self) -> np.ndarray:
         """int32 (n,): bits of a symbol that are coded raw."""
-        first, second = self.scales.astype(np.int32)
-        mean = first + (((second - first) * self.shares) >> SHARE_BITS)
-        octaves = (mean >> _SCALE_STEP_BITS) - SCALE_OFFSET - (self.step.bit_length() - 1)
-        return np.maximum(octaves - _FINE_BITS + 1, 0)
+        octaves = (self._mean(self.scales.astype(np.int32)) >> _SCALE_STEP_BITS) - SCALE_OFFSET
+        return np.maximum(octaves + PIXEL_BITS - (self.step.bit_length() - 1) - _FINE_BITS + 1, 0)
 
     def frequencies(self) -> np.ndarray:
         """int64 (n, 2 REACH + 1): positive, with sum 2^24."""
         symbols = np.arange(1 - REACH, REACH + 1)
-        edges = ((symbols << self.low_bits[:, None]) * (2 * self.step) - self.step) << PIXEL_BITS
-        edges += (self.centres << (PIXEL_BITS + 1))[:, None]
+        edges = (symbols << self.low_bits[:, None]) * (2 * self.step) - self.step
+        edges += 2 * self.centres[:, None]
         limit = _TABLE_SPAN << _TABLE_BITS
-        masses = []
-        for location, scale in zip(self.locations, self.scales, strict=True):
+        below: np.ndarray | None = None
+        for number, (location, scale) in enumerate(zip(self.locations, self.scales, strict=True)):
             inverse = self.model.inverse_scales[scale].astype(np.int64)[:, None]
             places = ((edges - 2 * location[:, None]) * inverse) >> (_INVERSE_BITS + PIXEL_BITS + 1 - _TABLE_BITS)
-            masses.append(self.model.logistic[limited(places, -limit, limit) + limit].astype(np.int64))
+            mass = self.model.logistic[limited(places, -limit, limit) + limit].astype(np.int64)
+            below = mass if below is None else below + (((mass - below) * self.shares[number - 1][:, None]) >> SHARE_BITS)
+        assert below is not None
         count = 2 * REACH + 1
-        below = (masses[0] << SHARE_BITS) + (masses[1] - masses[0]) * self.shares[:, None]
         cumulative = np.empty((len(below), count + 1), np.int64)
         cumulative[:, 0], cumulative[:, -1] = 0, 1 << MASS_BITS
         # Every symbol keeps one unit, whatever the mixture says.
-        cumulative[:, 1:-1] = ((below * ((1 << MASS_BITS) - count)) >> (MASS_BITS + SHARE_BITS)) + np.arange(1, count)
+        cumulative[:, 1:-1] = ((below * ((1 << MASS_BITS) - count)) >> MASS_BITS) + np.arange(1, count)
         return np.diff(cumulative, axis=1)
 
 
@@ -136,6 +145,7 @@ class PixelModel:
         self.logistic, self.inverse_scales = arrays["logistic"], arrays["inverse_scales"]
         self._shares = arrays["shares"]
         self.starts = [arrays[f"start{plane}"] for plane in range(len(PLANE_ORDER))]
+        self.whitenings = [arrays[f"whitening{plane}"] for plane in range(len(PLANE_ORDER))]
         self._layers = [
             [
                 (
@@ -148,7 +158,7 @@ class PixelModel:
             for plane in range(len(PLANE_ORDER))
         ]
 
-    def mixture(self, plane: int, features: np.ndarray, prediction: np.ndarray, step: int) -> Mixture:
+    def mixture(self, plane: int, features: np.ndarray, prediction: np.ndarray, unit: int, step: int) -> Mixture:
         """The distributions of pixels with the given features (F, n) and predictions (n,)."""
         values = network_inputs(features, self.companding).astype(np.float32)
         for number, (weights, biases, factors) in enumerate(self._layers[plane]):
@@ -157,13 +167,14 @@ class PixelModel:
                 values = limited(values, 0, FEATURE_MAX)
         outputs = values.astype(np.int32)
         scale_shift = FRACTION_BITS - _SCALE_STEP_BITS
-        scales = (outputs[1:4:2] + (SCALE_OFFSET << FRACTION_BITS) + (1 << (scale_shift - 1))) >> scale_shift
-        share_index = (outputs[4] + (1 << (_SHARE_STEP_BITS - 1))) >> _SHARE_STEP_BITS
-        span = 256 << PIXEL_BITS
+        scales = (outputs[SCALES] + (SCALE_OFFSET << FRACTION_BITS) + (1 << (scale_shift - 1))) >> scale_shift
+        share_index = (outputs[LOGITS] + (1 << (_SHARE_STEP_BITS - 1))) >> _SHARE_STEP_BITS
+        locations = prediction + (outputs[LOCATIONS] << (PIXEL_BITS - FRACTION_BITS))
         return Mixture(
-            locations=limited(prediction + outputs[0:4:2], -span, 2 * span),
+            locations=limited(locations, -VALUE_MAX, 2 * VALUE_MAX),
             scales=limited(scales, 0, _SCALE_COUNT - 1).astype(np.uint8),
             shares=self._shares[limited(share_index, -_SHARE_LIMIT, _SHARE_LIMIT) + _SHARE_LIMIT],
+            unit=unit,
             step=step,
             model=self,
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from flowcodec.errors import ModelError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import (
     CARRIED_CHANNELS,
@@ -19,6 +20,7 @@ from flowcodec.runtime.context import (
     LUMA_BANDS,
     STAGES,
     Stage,
+    clip_activations,
     condition_planes,
     contrast_planes,
     level_group,
@@ -31,6 +33,7 @@ from flowcodec.runtime.context import (
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.flow import level_shapes, synthesise_level
 from flowcodec.runtime.integer import FRACTION_BITS, Runner, run_in_strips
+from flowcodec.runtime.prediction import LevelPrediction, Prediction, blend
 from flowcodec.runtime.step import step_fixed
 
 PLANES = 3
@@ -52,8 +55,8 @@ class Site:
 
 
 class Exchange(Protocol):
-    def coarsest(self, step: int) -> np.ndarray:
-        """(3,) integers: the single coarsest sample of each plane, in steps."""
+    def coarsest(self, step: int, base: np.ndarray) -> np.ndarray:
+        """(3,) integers: the single coarsest sample of each plane, in steps; ``base`` (3,) is what is expected of it."""
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Reconstructed values (1/64 band step, locations included) at the sites of a phase; all arrays (bands, H/2, W/2)."""
@@ -77,20 +80,35 @@ class LevelNetworks:
         graph = f"{name}_{self.group}"
         return run_in_strips(self.runner, graph, self.model.graph_info[graph], inputs, dtypes)
 
-    def trunk(self, ll: np.ndarray, carried: np.ndarray | None) -> np.ndarray:
+    def trunk(self, ll: np.ndarray, carried: np.ndarray | None, prediction: np.ndarray | None = None) -> np.ndarray:
         contrast = pad_even(contrast_planes(ll, self.step_index))
         height, width = contrast.shape[1:]
         if carried is None:
             carried = np.broadcast_to(np.int16(0), (CARRIED_CHANNELS, height, width))
         carried = pad_even(carried)
         condition = condition_planes(self.step_index, self.level, height, width)
-        return self._run("trunk", [contrast, carried, condition], [np.int16])[0][0]
+        inputs = [contrast, carried, condition]
+        if prediction is not None:
+            inputs.append(pad_even(prediction))
+        return self._run("trunk", inputs, [np.int16])[0][0]
 
     def stage(self, stage: Stage, trunk: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(locations int16, scale indices uint8) of a stage from the trunk and the two-range copies at its phase."""
         inputs = [trunk, seen] if len(seen) else [trunk]
         locations, scales = self._run(f"stage{stage.number}", inputs, [np.int16, np.uint8])
         return locations[0], scales[0]
+
+    def predicted_stage(
+        self, stage: Stage, trunk: np.ndarray, seen: np.ndarray, compared: np.ndarray, predicted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(locations int32, scale indices uint8) of a stage of a P-frame.
+
+        ``compared`` (seen + bands, H/2, W/2): what is decoded less its prediction, then the predictions of this stage, clipped;
+        ``predicted`` (bands, H/2, W/2) are the latter as they are.
+        """
+        inputs = [trunk, seen, compared] if len(seen) else [trunk, compared]
+        locations, scales, gates = self._run(f"stage{stage.number}", inputs, [np.int16, np.uint8, np.int8])
+        return blend(locations[0], gates[0], predicted), scales[0]
 
     def carry(self, trunk: np.ndarray, seen: np.ndarray) -> np.ndarray:
         return self._run("carry", [trunk, seen], [np.int16])[0][0]
@@ -111,10 +129,25 @@ def _narrow(values: np.ndarray, dtype: type) -> np.ndarray:
 class Walk:
     """One pass over the levels of an image of the given size."""
 
-    def __init__(self, model: Model, runner: Runner, height: int, width: int, channels: int, step_index: int) -> None:
-        self.model, self.runner = model, runner
+    def __init__(
+        self,
+        model: Model,
+        runner: Runner,
+        height: int,
+        width: int,
+        channels: int,
+        step_index: int,
+        prediction: Prediction | None = None,
+    ) -> None:
+        """With a ``prediction`` of the same size: a P-frame. Raises ModelError where the model is for the other kind."""
+        if model.predicts != (prediction is not None):
+            kind = "P-frames, which need a prediction" if model.predicts else "pictures without a prediction"
+            raise ModelError(f"model {model.card.get('name', model.id.hex())}: it is for {kind}; pass another model")
+        self.model, self.runner, self.prediction = model, runner, prediction
         self.shapes = level_shapes(height, width)
         self.channels, self.step_index = channels, step_index
+        self.carried: np.ndarray | None = None
+        """Features (16, H, W) for the level at which the walk stands, none at the coarsest."""
 
     def run(
         self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0, level_begun: LevelBegun | None = None
@@ -125,9 +158,10 @@ class Walk:
         ``level_begun`` is told of each level before its first coefficient.
         """
         step = step_fixed(self.step_index)
-        coarsest = np.clip(exchange.coarsest(step), -_COARSEST_LIMIT, _COARSEST_LIMIT)
+        base = np.zeros(PLANES, np.int64) if self.prediction is None else self.prediction.coarsest(step)
+        coarsest = np.clip(exchange.coarsest(step, base), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
-        self._carried: np.ndarray | None = None
+        self.carried = None
         for level in range(len(self.shapes) - 1, last_level, -1):
             if level_begun is not None:
                 level_begun(level, ll, self.shapes[level - 1])
@@ -139,29 +173,47 @@ class Walk:
 
     def _take_carried(self) -> np.ndarray | None:
         """What the coarser level left, with no reference kept: it is large, and is padded to another array on odd sizes."""
-        carried, self._carried = self._carried, None
+        carried, self.carried = self.carried, None
         return carried
 
     def _details(self, level: int, ll: np.ndarray, exchange: Exchange) -> np.ndarray:
-        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``_carried``."""
+        """Details (9, H, W) in 1/64 band step on the even grid; leaves the features for the next level in ``carried``."""
         networks = LevelNetworks(self.model, self.runner, level, self.step_index)
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
-        trunk = networks.trunk(ll, self._take_carried())
+        predicted = self._predicted(level)
+        trunk = networks.trunk(ll, self._take_carried(), None if predicted is None else predicted.planes(ll))
+        expected = None if predicted is None else pad_even(predicted.detail)
         detail = np.zeros(valid.shape, np.int32)
         stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
         # Each stage sees the copies made by those before it: a prefix of one array, filled as decoding goes on.
         seen = np.empty((2 * stages[-1].seen, valid.shape[1] // 2, valid.shape[2] // 2), np.int16)
+        # Likewise the comparisons: a stage finds its predictions where later ones find what they were off by.
+        compared = np.empty((stages[-1].seen + stages[-1].outputs, *seen.shape[1:]), np.int16)
         for stage in stages:
-            locations, scales = networks.stage(stage, phase_of(trunk, stage.phase), seen[: 2 * stage.seen])
+            trunk_here, seen_here = phase_of(trunk, stage.phase), seen[: 2 * stage.seen]
+            own = slice(stage.seen, stage.seen + stage.outputs)
+            if expected is None:
+                locations, scales = networks.stage(stage, trunk_here, seen_here)
+            else:
+                wanted = phase_of(expected[stage.bands], stage.phase)
+                compared[own] = clip_activations(wanted)
+                locations, scales = networks.predicted_stage(stage, trunk_here, seen_here, compared[: own.stop], wanted)
             bands = phase_of(valid[stage.bands], stage.phase)
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
             if stage is not stages[-1]:
-                seen[2 * stage.seen : 2 * (stage.seen + stage.outputs)] = two_ranges(values)
+                seen[2 * own.start : 2 * own.stop] = two_ranges(values)
+                if expected is not None:
+                    compared[own] = clip_activations(values - wanted)
         if level > 1:
-            self._carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
+            self.carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
         return detail
+
+    def _predicted(self, level: int) -> LevelPrediction | None:
+        if self.prediction is None:
+            return None
+        return LevelPrediction(self.prediction, level, band_steps(self.model, self.step_index, level), self.step_index)
 
     def _synthesise(self, level: int, ll: np.ndarray, detail: np.ndarray) -> np.ndarray:
         """Details in steps -> couplings undone -> the planes of the next finer level."""

@@ -26,8 +26,13 @@ def _unshuffle(planes: np.ndarray) -> np.ndarray:
     )
 
 
-def restore(model: Model, runner: Runner, planes: np.ndarray, step_index: int) -> np.ndarray:
-    """Planes (3, H, W) in 1/64 pixel units -> restored planes, in place. Exact whatever the strips."""
+def restore(
+    model: Model, runner: Runner, planes: np.ndarray, step_index: int, prediction: np.ndarray | None = None
+) -> np.ndarray:
+    """Planes (3, H, W) in 1/64 pixel units -> restored planes, in place. Exact whatever the strips.
+
+    ``prediction``: planes of the same size, where the model is one of P-frames.
+    """
     if GRAPH not in model.graph_info:
         return planes
     height, width = planes.shape[1:]
@@ -41,7 +46,11 @@ def restore(model: Model, runner: Runner, planes: np.ndarray, step_index: int) -
         contrast = pad_even(two_ranges(in_steps(contrast_rows(planes, first, last), step_index, RESTORATION_GAIN_BITS)))
         squeezed = _unshuffle(contrast)
         condition = condition_planes(step_index, 0, *squeezed.shape[1:])
-        inputs = [np.ascontiguousarray(x[None], np.float32) for x in (squeezed, condition)]
+        arrays = [squeezed, condition]
+        if prediction is not None:
+            difference = in_steps(prediction[:, first:last] - planes[:, first:last], step_index, RESTORATION_GAIN_BITS)
+            arrays.append(_unshuffle(pad_even(two_ranges(difference))))
+        inputs = [np.ascontiguousarray(x[None], np.float32) for x in arrays]
         correction = runner(GRAPH, inputs)[0][0]
         corrections[:, top:bottom] = correction[:, top - first : bottom - first, :width]
     for top in range(0, height, rows):

@@ -188,8 +188,7 @@ class GaussianSimulation:
         self.seed = seed
         self.inexact = 0
 
-    @property
-    def symbol_tables(self) -> Tables:
+    def symbol_tables(self, model_tables: Tables) -> Tables:
         return index_tables()
 
     def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
@@ -202,7 +201,7 @@ class GaussianSimulation:
         limit = _SPAN - 16 * math.sqrt(NOISE_VARIANCE)
         z = np.clip(z, -limit, limit)
         chosen = [
-            self._choose(z[begin:end], split.scales[begin:end], number, block)
+            self.choose(z[begin:end], split.scales[begin:end], number, block)
             for number, (begin, end) in enumerate(zip(split.begins, split.ends, strict=True))
         ]
         zigzag = np.where(multiples < 0, -2 * multiples - 1, 2 * multiples)
@@ -221,11 +220,14 @@ class GaussianSimulation:
             raise FormatError("latent box: a candidate has a negative number; the file is damaged")
         y = np.zeros(len(scales), np.int64)
         for number, (begin, end) in enumerate(zip(split.begins, split.ends, strict=True)):
-            words = self._words(int(symbols[number]), 1, end - begin, number, block)
-            y[begin:end] = candidates(words, split.scales[begin:end])[0]
+            y[begin:end] = self.candidate(int(symbols[number]), split.scales[begin:end], number, block)
         zigzag = symbols[len(split.ends) :]
         y[split.wide] += np.where(zigzag & 1, -(zigzag + 1) // 2, zigzag // 2) * WIDE_STEP
         return y
+
+    def candidate(self, index: int, scales: np.ndarray, number: int, block: Block) -> np.ndarray:
+        """(m,) candidate ``index`` of the block ``number`` of coefficients of these narrow scales, in 1/64 step."""
+        return candidates(self._words(index, 1, len(scales), number, block), scales)[0]
 
     def _words(self, first: int, count: int, size: int, number: int, block: Block) -> np.ndarray:
         """Words (count, size) of the candidates from number ``first`` on: each starts at a counter of its own."""
@@ -233,7 +235,7 @@ class GaussianSimulation:
         generator = np.random.Philox(key=self.seed, counter=[first * groups, number + 1, *block])
         return generator.random_raw(4 * groups * count).reshape(count, 4 * groups)[:, :size]
 
-    def _choose(self, z: np.ndarray, scales: np.ndarray, number: int, block: Block) -> int:
+    def choose(self, z: np.ndarray, scales: np.ndarray, number: int, block: Block) -> int:
         """Number of the candidate that the Poisson functional representation picks for the target N(z, 1/12 I)."""
         tables = [log_proposal(scale) for scale in scales.tolist()]
         near = np.rint(z).astype(np.int64)[:, None] + np.arange(-_REACH, _REACH + 1)

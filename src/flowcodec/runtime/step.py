@@ -4,6 +4,7 @@ All values come from integer arithmetic, so that every machine has the same grid
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 STEPS_PER_OCTAVE = 128
@@ -18,6 +19,7 @@ _GUARD_BITS = 16
 _QUALITY_KNOTS = ((0.0, 8.25), (60.0, 4.4), (100.0, 0.0))
 
 
+@lru_cache(maxsize=64)
 def step_fixed(index: int) -> int:
     """floor(Delta(index) * 2^STEP_BITS), exact: nested integer square roots give the 128th root of a power of two."""
     octave, part = divmod(index, STEPS_PER_OCTAVE)

@@ -1,39 +1,38 @@
-"""What the lossless coder sees of a pixel: neighbours already coded, and predictions by filters that learn as they go.
+"""What the lossless coder sees of a pixel: neighbours already coded, and predictions that learn as they go.
 
 A tile is coded plane by plane, each along a wavefront: at time t the pixels (r, t - 2r) of all rows r at once. A pixel so knows
 its neighbours to the west, north-west, north and north-east, and of earlier planes those on all sides. ``Sheared`` keeps a plane
-in the order of time, so that a neighbour of a whole front is a slice. Everything is integer arithmetic in 32 bits.
+in the order of time, so that a neighbour of a whole front is a slice. Everything is integer arithmetic.
 
-Reference for the filters: normalised least mean squares, Haykin, Adaptive Filter Theory, 2002, ch. 6.
+Values of all depths are held in 1/256 of a grey level of 8 bits.
 """
 
 import numpy as np
+
+from flowcodec.runtime.least_squares import INPUT_MAX, LeastSquares
 
 OWN_TAPS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (2, -1), (1, 2), (2, 1), (2, -2), (0, 3), (3, 0))
 """(rows up, columns left) of the neighbours in the plane being coded: W N NW NE WW NN NNE NWW NNW NNEE WWW NNN."""
 REFERENCE_TAPS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """The same in each plane coded before: the pixel itself, W N E S NW NE SW SE."""
-ERROR_TAPS = ((*OWN_TAPS[:7], OWN_TAPS[9]), OWN_TAPS[:4])
-"""Where the errors of each filter are seen."""
-REFERENCE_ERROR_TAPS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
-"""Where those of the fast filter are seen in planes coded before."""
-PIXEL_BITS = 6
-"""Fractional bits of a prediction."""
+ERROR_TAPS = ((*OWN_TAPS[:7], OWN_TAPS[9]), OWN_TAPS[:4], OWN_TAPS[:2])
+"""Where the errors of each prediction are seen: by least squares, slow steps, start weights."""
+REFERENCE_ERROR_TAPS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, -1), (-1, 1))
+"""Where those of the first are seen in planes coded before."""
+PIXEL_BITS = 8
+"""Fractional bits of a value, in grey levels of 8 bits."""
+VALUE_MAX = 0xFFFF
 FEATURE_BITS = 2
 """Fractional bits of a feature."""
 FEATURE_MAX = 1023
+WHITENING_BITS = 12
+"""Fractional bits of the matrices that make inputs of differences."""
 
 _FIRST_ROW = 3
 _FIRST_COLUMN = 3
 _START = 2 * _FIRST_ROW + _FIRST_COLUMN
 _LAST_COLUMN = 2
-_GREY = 128
-WEIGHT_BITS = 14
-_WEIGHT_MAX = 1 << 16
-_GAIN_BITS = 14
-_POWER_FLOOR = 512
-_RATES = (1, 4)
-_SPREAD_BITS = 2
+_GREY = 128 << PIXEL_BITS
 
 
 def limited(values: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -98,71 +97,53 @@ def front_rows(time: int, height: int, width: int) -> slice:
     return slice(max(0, (time - width + 2) // 2), min(height, time // 2 + 1))
 
 
-class Filters:
-    """Two normalised least-mean-squares filters of a plane, fast and slow; each row has weights of its own.
+def differences(time: int, rows: slice, own: Sheared, references: list[Sheared]) -> tuple[np.ndarray, np.ndarray]:
+    """(int32 (n, tiles, rows): the neighbours of a front less the base of their plane, (tiles, rows): base of the own plane).
 
-    After each pixel w += e d / (|d|^2 + floor) / 2^rate, d the neighbours less their base; then a row's weights move a part of
-    the way to those of the row above.
+    A base is (W + N) >> 1.
     """
-
-    def __init__(self, tiles: int, height: int, start: np.ndarray) -> None:
-        """``start``: int32 (taps,), the weights of a first row."""
-        weights = np.broadcast_to(start[:, None, None], (len(_RATES), len(start), tiles, height))
-        self.weights = weights.copy()
-        self._begun = 1
-
-    def predict(self, rows: slice, taps: np.ndarray) -> np.ndarray:
-        """(filters, tiles, rows): the weighted sums of taps (taps, tiles, rows), in 1/64 pixel."""
-        if rows.stop > self._begun:
-            self.weights[..., rows.stop - 1] = self.weights[..., rows.stop - 2]
-            self._begun = rows.stop
-        sums = np.einsum("fntr,ntr->ftr", self.weights[..., rows], taps)
-        return (sums + (1 << (WEIGHT_BITS - PIXEL_BITS - 1))) >> (WEIGHT_BITS - PIXEL_BITS)
-
-    def learn(self, rows: slice, taps: np.ndarray, errors: np.ndarray) -> None:
-        """``errors`` (filters, tiles, rows) of the predictions, in 1/64 pixel."""
-        power = np.einsum("ntr,ntr->tr", taps, taps) + _POWER_FLOOR
-        gains = (errors << _GAIN_BITS) // power
-        for weights, gain, rate in zip(self.weights, gains, _RATES, strict=True):
-            part = weights[..., rows]
-            part += (gain * taps) >> (rate + PIXEL_BITS)
-            limited(part, -_WEIGHT_MAX, _WEIGHT_MAX)
-            part[..., 1:] += (part[..., :-1] - part[..., 1:]) >> _SPREAD_BITS
+    found = [own.front(time, tap, rows) for tap in OWN_TAPS]
+    base = (found[0] + found[1]) >> 1
+    taps = [values - base for values in found]
+    for values in references:
+        around = [values.front(time, tap, rows) for tap in REFERENCE_TAPS]
+        middle = (around[1] + around[2]) >> 1
+        taps += [value - middle for value in around]
+    return np.stack(taps), base
 
 
 class PlaneContext:
     """The walk over the fronts of one plane: ``look`` gives features and prediction, ``learn`` takes the true values."""
 
-    def __init__(self, tiles: int, height: int, width: int, references: "list[PlaneContext]", start: np.ndarray) -> None:
+    def __init__(
+        self, tiles: int, height: int, width: int, references: "list[PlaneContext]", start: np.ndarray, whitening: np.ndarray
+    ) -> None:
+        """``start``: int32 (n,), weights of inputs; ``whitening``: int32 (n, n), rows that make inputs of differences."""
         self.values = Sheared(tiles, height, width, _GREY)
-        self.errors = [Sheared(tiles, height, width, 0) for _ in _RATES]
-        self.references = [(Sheared.of(r.values.planes()), Sheared.of(r.errors[0].planes())) for r in references]
-        self.filters = Filters(tiles, height, start)
+        self.errors = [Sheared(tiles, height, width, 0) for _ in ERROR_TAPS]
+        self._references = [Sheared.of(r.values.planes()) for r in references]
+        self._reference_errors = [Sheared.of(r.errors[0].planes()) for r in references]
+        self._squares = LeastSquares(tiles, height, start)
+        self._whitening = whitening.astype(np.float64)
 
     def look(self, time: int, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        """(features int32 (F, tiles, rows), prediction (tiles, rows) in 1/64 pixel) of the front."""
-        own = [self.values.front(time, tap, rows) for tap in OWN_TAPS]
-        base = (own[0] + own[1]) >> 1
-        taps = [values - base for values in own]
-        for values, _ in self.references:
-            around = [values.front(time, tap, rows) for tap in REFERENCE_TAPS]
-            middle = (around[1] + around[2]) >> 1
-            taps += [value - middle for value in around]
-        self.taps = np.stack(taps)
-        self.base = base = base << PIXEL_BITS
-        self._predictions = limited(self.filters.predict(rows, self.taps) + base, 0, 255 << PIXEL_BITS)
-        fast, slow = self._predictions
-        prediction = (fast + slow) >> 1
-        fine = [prediction - base, fast - slow]
-        fine += [e.front(time, tap, rows) for e, taps_seen in zip(self.errors, ERROR_TAPS, strict=True) for tap in taps_seen]
-        fine += [errors.front(time, tap, rows) for _, errors in self.references for tap in REFERENCE_ERROR_TAPS]
-        features = np.concatenate([self.taps << FEATURE_BITS, np.stack(fine) >> (PIXEL_BITS - FEATURE_BITS)])
-        return limited(features, -FEATURE_MAX, FEATURE_MAX), prediction
+        """(features int32 (F, tiles, rows), prediction (tiles, rows)) of the front."""
+        taps, self._base = differences(time, rows, self.values, self._references)
+        inputs = self._whitening @ taps.reshape(len(taps), -1).astype(np.float64)
+        inputs = limited(np.floor(np.ldexp(inputs, -WHITENING_BITS) + 0.5), -INPUT_MAX, INPUT_MAX)
+        self._inputs = inputs.reshape(taps.shape)
+        self._predictions = limited(self._squares.predict(rows, self._inputs) + self._base, 0, VALUE_MAX)
+        prediction, slow, fixed = self._predictions
+        features = [taps, (prediction - self._base)[None], (slow - prediction)[None], (fixed - prediction)[None]]
+        seen = [(e, taps_seen) for e, taps_seen in zip(self.errors, ERROR_TAPS, strict=True)]
+        seen += [(e, REFERENCE_ERROR_TAPS) for e in self._reference_errors]
+        features += [errors.front(time, tap, rows)[None] for errors, taps_seen in seen for tap in taps_seen]
+        return limited(np.concatenate(features) >> (PIXEL_BITS - FEATURE_BITS), -FEATURE_MAX, FEATURE_MAX), prediction
 
     def learn(self, time: int, rows: slice, values: np.ndarray) -> None:
         """Takes the values (tiles, rows) that the front turned out to have."""
-        errors = (values << PIXEL_BITS) - self._predictions
+        errors = values - self._predictions
         self.values.store(time, rows, values)
         for sheared, error in zip(self.errors, errors, strict=True):
             sheared.store(time, rows, error)
-        self.filters.learn(rows, self.taps, errors)
+        self._squares.learn(rows, self._inputs, values - self._base, errors[1])

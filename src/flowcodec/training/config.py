@@ -64,6 +64,8 @@ class OptimizerConfig:
     steps: int = 16000
     muon_lr: float = 2e-3
     adam_lr: float = 2e-3
+    prediction_gain: float = 1.0
+    """Learning rate, over that of the others, of the layers that see a prediction: they begin at zero, the others trained."""
     warmup: int = 200
     decay_from: float = 0.3
     """Fraction of the steps after which the learning rate falls, along a cosine, to ``final_lr`` of its value."""
@@ -73,7 +75,17 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_at_least(
-            "optimizer", self, steps=1, muon_lr=0, adam_lr=0, warmup=0, decay_from=0, final_lr=0, clip_norm=0, ema=0
+            "optimizer",
+            self,
+            steps=1,
+            muon_lr=0,
+            adam_lr=0,
+            prediction_gain=0,
+            warmup=0,
+            decay_from=0,
+            final_lr=0,
+            clip_norm=0,
+            ema=0,
         )
         if self.ema > 1:
             raise InputError(f"optimizer.ema: expected at most 1, found {self.ema}")
@@ -88,6 +100,8 @@ class RunConfig:
     """Whether gradients pass through the flow; without it couplings stay as they are and levels learn locally, far cheaper."""
     fixed_arithmetic: bool = False
     """Train with the decoder's integer arithmetic in the loop."""
+    levels: int = 0
+    """In three of four steps only so many of the finest levels are coded, which is cheaper; 0: always all."""
     train_only: str = ""
     """Start of the names of the parameters to train, such as ``restoration``; all of them by default."""
     freeze: str = ""

@@ -27,6 +27,7 @@ from flowcodec.model.objective import psnr_db, rate_distortion_loss
 from flowcodec.runtime.step import step_index
 from flowcodec.training.config import ObjectiveConfig, OptimizerConfig, TrainingConfig
 from flowcodec.training.data import CropSampler, PixelStore, validation_crops
+from flowcodec.training.pairs import PairSampler, PairStore, validation_pairs
 
 Report = Callable[[dict[str, Any]], None]
 VALIDATION_STEPS = (5.0, 14.0, 40.0, 110.0)
@@ -35,6 +36,8 @@ STATE_FILE, WEIGHTS_FILE, METRICS_FILE = "state.safetensors", "weights.safetenso
 _SMALLEST_MUON_ROWS = 9
 _EMA_WARMUP = 10
 _CORE_SHARE = 0.75
+_PREDICTION_LAYERS = ("from_prediction", "gate")
+_ALL_LEVELS_EVERY = 4
 
 
 @dataclass
@@ -93,11 +96,17 @@ class Optimizers:
         self.names = {"muon": matrices, "adam": others}
         self.parameters = named
         self.optimizers = {
-            "muon": torch.optim.Muon(
-                [named[n] for n in matrices], lr=config.muon_lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-            ),
-            "adam": torch.optim.Adam([named[n] for n in others], lr=config.adam_lr, betas=(0.9, 0.99)),
+            "muon": torch.optim.Muon(self._groups(matrices), lr=config.muon_lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            "adam": torch.optim.Adam(self._groups(others), lr=config.adam_lr, betas=(0.9, 0.99)),
         }
+
+    def _groups(self, names: list[str]) -> list[dict[str, Any]]:
+        """Parameter groups by the gain of their learning rate."""
+        gains = {n: self.config.prediction_gain if any(part in n for part in _PREDICTION_LAYERS) else 1.0 for n in names}
+        return [
+            {"params": [self.parameters[n] for n in names if gains[n] == gain], "gain": gain}
+            for gain in sorted(set(gains.values()))
+        ]
 
     def factor(self, step: int) -> float:
         """Learning rate of a step over its peak: linear warm-up, constant, cosine to ``final_lr``."""
@@ -112,7 +121,7 @@ class Optimizers:
         for name, optimizer in self.optimizers.items():
             peak = self.config.muon_lr if name == "muon" else self.config.adam_lr
             for group in optimizer.param_groups:
-                group["lr"] = peak * self.factor(step)
+                group["lr"] = peak * self.factor(step) * group["gain"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -169,6 +178,12 @@ class Trainer:
         self.optimizers = Optimizers(self.model, config.optimizer)
         self.step = 0
         self.pixels_seen = 0
+        self.pairs: PairSampler | None = None
+        if config.model.prediction:
+            pairs = PairStore(folders)
+            self.pairs = PairSampler(pairs, config.data, config.run.seed)
+            self.validation_pairs = validation_pairs(pairs, config.data)
+            return
         if self.team.rank == 0:
             store = PixelStore.open(
                 folders, out / "pixels.npy", lambda done, total: report({"event": "decode", "done": done, "total": total})
@@ -210,14 +225,20 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         c = self.config
         count = max(c.data.batch // self.team.size, 1)
-        images = torch.from_numpy(self.sampler.batch(self.step, self.team.rank, count)).to(self.device).float()
         random = np.random.Generator(np.random.Philox(key=[c.run.seed + 1, (self.step << 16) + self.team.rank]))
-        indices = torch.from_numpy(draw_step_indices(c.objective, random, count)).to(self.device)
+        if self.pairs is None:
+            pixels_drawn = self.sampler.batch(self.step, self.team.rank, count)
+            steps_drawn = draw_step_indices(c.objective, random, count)
+        else:
+            pixels_drawn, steps_drawn = self.pairs.batch(self.step, self.team.rank, count)
+        images = torch.from_numpy(pixels_drawn).to(self.device).float()
+        indices = torch.from_numpy(steps_drawn).to(self.device)
         generator = torch.Generator(self.device).manual_seed(int(random.integers(1 << 62)))
         channel = GaussianNoise(generator) if c.objective.channel == "gaussian" else Rounding(c.objective.beta)
         bf16 = c.run.precision == "bf16" and not c.run.fixed_arithmetic
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
-            result = self.model(images, indices, channel, c.run.train_flow)
+            levels = c.run.levels if c.run.levels and self.step % _ALL_LEVELS_EVERY else None
+            result = self.model(images, indices, channel, c.run.train_flow, levels)
         o = c.objective
         loss = rate_distortion_loss(result, indices, o.beta, c.run.train_flow, o.restoration_weight, o.balance)
         loss.backward()
@@ -248,6 +269,8 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> dict[str, Any]:
         """Loss, KL and PSNR under Gaussian noise, and the bits that rounding would cost (an estimate), on the held-out part."""
+        if self.pairs is not None:
+            return self.validate_pairs()
         rows: dict[str, Any] = {}
         totals = {"kl": 0.0, "file": 0.0}
         for step in VALIDATION_STEPS:
@@ -271,6 +294,20 @@ class Trainer:
                 }
                 totals[name] += float(np.mean(losses)) / len(VALIDATION_STEPS)
         return {"loss": totals["kl"], "file_loss": totals["file"], "steps": rows}
+
+    def validate_pairs(self) -> dict[str, Any]:
+        """Loss, bits of rounding (an estimate) and PSNR on the held-out pairs, each at its own step."""
+        rows = []
+        for pair, index in self.validation_pairs:
+            batch = torch.from_numpy(pair)[None].to(self.device).float()
+            indices = torch.tensor([index], device=self.device)
+            result = self.ema(batch, indices, Rounding(self.config.objective.beta))
+            pixels = batch[0, 0].numel()
+            loss = rate_distortion_loss(result, indices, self.config.objective.beta, True, 0.0).item()
+            rows.append((loss, result.bits.item() / pixels, psnr_db(result.image_sse, pixels).item()))
+        loss, rate, psnr = np.mean(rows, axis=0)
+        whole = {"bpp": float(rate), "psnr_db": float(psnr), "loss": float(loss)}
+        return {"loss": float(loss), "file_loss": float(loss), "steps": {"pairs_file": whole}}
 
     # --- the run ----------------------------------------------------------------------------------------------------------
 

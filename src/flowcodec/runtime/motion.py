@@ -1,0 +1,249 @@
+"""Motion: block vectors in quarter samples, the prediction that they make of a picture, and how they are coded.
+
+A picture has one vector for each block of 8x8 or 16x16 pixels. The prediction is overlapped: every block predicts a window of
+twice its size, weighted by a tent, so that neighbouring vectors fade into each other. Interpolation is separable with the
+eight-tap filters of HEVC. All is integer arithmetic with one right answer.
+
+Reference: Orchard & Sullivan, Overlapped block motion compensation, 1994; ITU-T H.265, 8.5.3.3.3 (the filters).
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+
+BLOCK_SIZES = (8, 16)
+VECTOR_MAX = 1023
+"""Largest component of a vector, in quarter samples."""
+PLANE_MAX = (1 << 15) - 1
+"""Predictions, and the pictures they are made of, are clipped to this, in 1/64 pixel unit."""
+
+TAPS = (
+    (0, 0, 0, 64, 0, 0, 0, 0),
+    (-1, 4, -10, 58, 17, -5, 1, 0),
+    (-1, 4, -11, 40, 40, -11, 4, -1),
+    (0, 1, -5, 17, 58, -10, 4, -1),
+)
+"""Weights, times 64, of the samples -3 ... 4 for the four quarter positions."""
+_TAP_BITS, _TAP_BEFORE, _TAP_AFTER = 6, 3, 4
+_CHUNK_BLOCKS = 2048
+
+
+def grid_shape(height: int, width: int, block: int) -> tuple[int, int]:
+    """Rows and columns of blocks."""
+    return -(-height // block), -(-width // block)
+
+
+def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarray:
+    """The prediction int32 (C, H, W) that vectors make of planes (C, H, W), both in 1/64 pixel unit.
+
+    ``vectors``: integers (rows, columns, 2), (down, right) in quarter samples: where in ``planes`` a block comes from; beyond the
+    edges their samples are repeated.
+    """
+    count, height, width = planes.shape
+    rows, columns = grid_shape(height, width, block)
+    half = block // 2
+    tent = np.minimum(np.arange(1, 4 * block, 2), np.arange(4 * block - 1, 0, -2))[: 2 * block]
+    weights = np.multiply.outer(tent, tent).astype(np.int32)
+    # One more block on every side, with the vectors of the border, lets all weights add up to (2 * block)^2.
+    field = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int64)
+    sums = np.zeros((count, rows + 3, block, columns + 3, block), np.int32)
+    step = max(_CHUNK_BLOCKS // (columns + 2), 1)
+    for first in range(0, rows + 2, step):
+        part = field[first : first + step]
+        tops = (np.arange(first, first + len(part)) - 1) * block - half
+        lefts = (np.arange(columns + 2) - 1) * block - half
+        windows = _windows(planes, part, tops, lefts, 2 * block) * weights
+        cells = windows.reshape(count, len(part), columns + 2, 2, block, 2, block)
+        for down in range(2):
+            for right in range(2):
+                target = sums[:, first + down : first + down + len(part), :, right : right + columns + 2]
+                target += cells[:, :, :, down, :, right].transpose(0, 1, 3, 2, 4)
+    # The first cell begins one and a half blocks above and to the left of the picture.
+    begin = block + half
+    picture = sums.reshape(count, (rows + 3) * block, (columns + 3) * block)[:, begin : begin + height, begin : begin + width]
+    bits = 2 * (2 * block).bit_length() - 2
+    return np.clip((picture + (1 << (bits - 1))) >> bits, -PLANE_MAX, PLANE_MAX)
+
+
+def _windows(planes: np.ndarray, field: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
+    """int32 (C, rows * columns, side, side): what each block's window shows, moved by its vector."""
+    count, height, width = planes.shape
+    vectors = field.reshape(-1, 2)
+    tops, lefts = np.repeat(tops, len(lefts)), np.tile(lefts, len(tops))
+    windows = np.empty((count, len(vectors), side, side), np.int32)
+    positions = (vectors[:, 0] & 3) * 4 + (vectors[:, 1] & 3)
+    for position in np.unique(positions):
+        chosen = np.flatnonzero(positions == position)
+        down, right = divmod(int(position), 4)
+        y = _samples(tops[chosen] + (vectors[chosen, 0] >> 2), side, down, height)
+        x = _samples(lefts[chosen] + (vectors[chosen, 1] >> 2), side, right, width)
+        moved = planes[:, y[:, :, None], x[:, None, :]].astype(np.int32)
+        windows[:, chosen] = _filter(_filter(moved, right, 3), down, 2)
+    return windows
+
+
+def _samples(begins: np.ndarray, side: int, position: int, extent: int) -> np.ndarray:
+    """(n, side) sample numbers, or (n, side + 7) where a filter needs them, inside 0 ... extent - 1."""
+    before, after = (_TAP_BEFORE, _TAP_AFTER) if position else (0, 0)
+    return np.clip(begins[:, None] + np.arange(-before, side + after), 0, extent - 1)
+
+
+def _filter(values: np.ndarray, position: int, axis: int) -> np.ndarray:
+    """(sum of tap * sample + 32) >> 6 along an axis."""
+    if position == 0:
+        return values
+    values = np.moveaxis(values, axis, -1)
+    side = values.shape[-1] - _TAP_BEFORE - _TAP_AFTER
+    total = np.full((*values.shape[:-1], side), 1 << (_TAP_BITS - 1), np.int32)
+    for tap, weight in enumerate(TAPS[position]):
+        if weight:
+            total += weight * values[..., tap : tap + side]
+    return np.moveaxis(total >> _TAP_BITS, -1, axis)
+
+
+# --- coding -------------------------------------------------------------------------------------------------------------
+
+_REACH = 12
+"""Differences from here on are coded as this and an Exp-Golomb code of the rest."""
+_SYMBOLS = 2 * _REACH + 1
+_SPREAD_CLASSES = (1, 3, 9)
+"""Where classes of the disagreement of the neighbours begin, in quarter samples."""
+_FIRST_CLASSES = len(_SPREAD_CLASSES) + 1
+_SECOND_CLASSES = 3
+_CODER_TOTAL = 1 << 24
+_STEP_OF_COUNTS = 24
+_COUNT_LIMIT = 1 << 14
+_START_COUNTS = (
+    (490, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    (390, 56, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
+    (300, 80, 14, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1),
+    (160, 68, 32, 20, 12, 8, 6, 5, 4, 4, 3, 3, 14),
+    (52, 36, 28, 20, 14, 11, 9, 8, 7, 6, 6, 6, 66),
+)
+"""First counts of the differences +-0 ... +-12, from surest to least sure; about what training clips have. A context's row is its
+class of spread, for the second component plus how much the first one differed (0, 1, 2 for more)."""
+Sites = tuple[np.ndarray, np.ndarray]
+
+
+def _passes(rows: int, columns: int) -> Iterator[tuple[Sites, bool, int]]:
+    """(rows and columns of the blocks coded at once, whether their neighbours are diagonal, distance of the neighbours)."""
+    stride = 1 << (max(rows, columns) - 1).bit_length()
+    yield (np.zeros(1, np.int64), np.zeros(1, np.int64)), True, 0
+    while stride > 1:
+        half = stride // 2
+        for top, left, diagonal in ((half, half, True), (0, half, False), (half, 0, False)):
+            y, x = np.mgrid[top:rows:stride, left:columns:stride]
+            if y.size:
+                yield (y.reshape(-1), x.reshape(-1)), diagonal, half
+        stride = half
+
+
+def _neighbours(vectors: np.ndarray, sites: Sites, diagonal: bool, distance: int) -> np.ndarray:
+    """(4, n, 2) vectors of the known blocks around; one beyond the grid is replaced by the one on the other side."""
+    y, x = sites
+    rows, columns = vectors.shape[:2]
+    if distance == 0:
+        return np.zeros((4, len(y), 2), np.int64)
+    up = np.where(y >= distance, y - distance, y + distance)
+    down = np.where(y + distance < rows, y + distance, y - distance)
+    left = np.where(x >= distance, x - distance, x + distance)
+    right = np.where(x + distance < columns, x + distance, x - distance)
+    if diagonal:
+        return np.stack([vectors[up, left], vectors[up, right], vectors[down, left], vectors[down, right]])
+    # A grid of one row of blocks, at this distance, has neighbours to the sides only; one of one column above and below only.
+    up, down = (np.where((n >= 0) & (n < rows), n, -1) for n in (up, down))
+    left, right = (np.where((n >= 0) & (n < columns), n, -1) for n in (left, right))
+    vertical = [vectors[np.where(n < 0, y, n), np.where(n < 0, np.maximum(left, right), x)] for n in (up, down)]
+    horizontal = [vectors[np.where(n < 0, np.maximum(up, down), y), np.where(n < 0, x, n)] for n in (left, right)]
+    return np.stack([*vertical, *horizontal])
+
+
+def forecast(vectors: np.ndarray, sites: Sites, diagonal: bool, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted vectors (n, 2), class of spread (n,)) of blocks from known ones: the mean of the middle two, per component."""
+    around = np.sort(_neighbours(vectors, sites, diagonal, distance), axis=0)
+    spread = (around[3] - around[0]).sum(axis=1)
+    return (around[1] + around[2] + 1) >> 1, np.searchsorted(_SPREAD_CLASSES, spread, side="right")
+
+
+def forecast_all(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``forecast`` of every block of a field from its neighbours in that field: ((rows, columns, 2), (rows, columns))."""
+    predicted = np.zeros_like(vectors)
+    spread = np.zeros(vectors.shape[:2], np.int64)
+    for sites, diagonal, distance in _passes(*vectors.shape[:2]):
+        predicted[sites], spread[sites] = forecast(vectors, sites, diagonal, distance)
+    return predicted, spread
+
+
+class VectorModel:
+    """Adaptive counts of vector differences; encoder and decoder go through the same states.
+
+    The first component (down) has a context from how much the known blocks around disagree, the second one also from whether
+    the first differed. Counts learn after every pass over blocks that are coded at once.
+    """
+
+    def __init__(self) -> None:
+        start = np.array(_START_COUNTS, np.int64)[:, np.abs(np.arange(_SYMBOLS) - _REACH)]
+        classes = np.add.outer(np.arange(_FIRST_CLASSES), np.arange(_SECOND_CLASSES)).reshape(-1)
+        self._counts = (start[:_FIRST_CLASSES], start[np.minimum(classes, len(start) - 1)])
+
+    def _frequencies(self, component: int) -> np.ndarray:
+        """int64 (contexts, symbols) that sum to 2^24."""
+        counts = self._counts[component]
+        frequencies = 1 + counts * (_CODER_TOTAL - _SYMBOLS) // counts.sum(axis=1, keepdims=True)
+        frequencies[:, _REACH] += _CODER_TOTAL - frequencies.sum(axis=1)
+        return frequencies
+
+    def _learn(self, component: int, contexts: np.ndarray, symbols: np.ndarray) -> None:
+        counts = self._counts[component]
+        np.add.at(counts, (contexts, symbols), _STEP_OF_COUNTS)
+        full = counts.sum(axis=1) > _COUNT_LIMIT
+        counts[full] = (counts[full] + 1) >> 1
+
+    def bits_of(self, differences: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """About the bits (rows, columns) of differences (rows, columns, 2) under the counts as they are; for searching."""
+        first, second = self._bits
+        near = np.clip(differences, -_REACH, _REACH) + _REACH
+        contexts = spread * _SECOND_CLASSES + np.minimum(np.abs(differences[..., 0]), 2)
+        beyond = np.maximum(np.abs(differences) - _REACH + 1, 1)
+        far = np.where(np.abs(differences) >= _REACH, 5 + np.log2(beyond), 0).sum(axis=-1)
+        return first[spread, near[..., 0]] + second[contexts, near[..., 1]] + far
+
+    @property
+    def _bits(self) -> tuple[np.ndarray, np.ndarray]:
+        """-log2 of the probabilities of all symbols, for each context of the two components."""
+        first, second = (np.log2(_CODER_TOTAL) - np.log2(self._frequencies(component)) for component in (0, 1))
+        return first, second
+
+    def encode(self, vectors: np.ndarray, coder: SymbolEncoder) -> None:
+        """``vectors``: integers (rows, columns, 2) of at most VECTOR_MAX."""
+        self._exchange(vectors.astype(np.int64), coder, None)
+
+    def decode(self, rows: int, columns: int, coder: SymbolDecoder) -> np.ndarray:
+        """int64 (rows, columns, 2). Raises FormatError."""
+        return self._exchange(np.zeros((rows, columns, 2), np.int64), None, coder)
+
+    def _exchange(self, vectors: np.ndarray, encoder: SymbolEncoder | None, decoder: SymbolDecoder | None) -> np.ndarray:
+        for sites, diagonal, distance in _passes(*vectors.shape[:2]):
+            predicted, spread = forecast(vectors, sites, diagonal, distance)
+            differences = vectors[sites] - predicted
+            for component in range(2):
+                contexts = spread if component == 0 else spread * _SECOND_CLASSES + np.minimum(np.abs(differences[:, 0]), 2)
+                rows = self._frequencies(component)[contexts]
+                if encoder is not None:
+                    symbols = np.clip(differences[:, component], -_REACH, _REACH) + _REACH
+                    encoder.push_own(symbols, partial(np.asarray, rows))
+                    far = np.abs(symbols - _REACH) == _REACH
+                    encoder.push_exp_golomb(np.abs(differences[far, component]) - _REACH)
+                elif decoder is not None:
+                    symbols = decoder.pop_own(rows)
+                    difference = symbols - _REACH
+                    far = np.abs(difference) == _REACH
+                    difference[far] += np.sign(difference[far]) * decoder.pop_exp_golomb(int(far.sum()))
+                    differences[:, component] = difference
+                self._learn(component, contexts, symbols)
+            if decoder is not None:
+                vectors[sites] = np.clip(predicted + differences, -VECTOR_MAX, VECTOR_MAX)
+        return vectors

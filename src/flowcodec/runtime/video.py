@@ -1,0 +1,140 @@
+"""Frames of a film, one after the other: the state that encoder and decoder share, and what the payload of a frame says.
+
+    payload = flags u8, [time difference zigzag], [step difference zigzag], an ANS stream of vectors and latent
+
+The reference of a frame is the one before it, as planes in 1/64 pixel unit, restored. Groups of pictures begin with a frame that
+has none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowcodec.errors import FormatError, UnsupportedVersion
+from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.color import ycc_to_rgb
+from flowcodec.runtime.container import Cursor
+from flowcodec.runtime.decode import make_runner
+from flowcodec.runtime.film import FilmBox, FilmHeader, FilmPart, Group, parse_zigzag, zigzag
+from flowcodec.runtime.frame import decode_frame, encode_frame
+from flowcodec.runtime.motion import BLOCK_SIZES, PLANE_MAX, VectorModel, compensate, grid_shape
+from flowcodec.runtime.step import STEP_COUNT
+
+_TIME_BIT, _STEP_BIT, _LARGE_BLOCK_BIT, _RESERVED = 1, 2, 4, 0xF8
+
+
+@dataclass(frozen=True)
+class FrameHead:
+    """What the payload of a frame says before its ANS stream."""
+
+    time: int = 0  # difference in ticks from the time at a constant rate
+    step: int = 0  # difference from the step index of the group
+    block: int = BLOCK_SIZES[0]
+
+    def to_bytes(self) -> bytes:
+        flags = (_TIME_BIT if self.time else 0) | (_STEP_BIT if self.step else 0)
+        flags |= _LARGE_BLOCK_BIT if self.block == BLOCK_SIZES[1] else 0
+        return bytes([flags]) + (zigzag(self.time) if self.time else b"") + (zigzag(self.step) if self.step else b"")
+
+    @classmethod
+    def parse(cls, payload: bytes) -> tuple["FrameHead", bytes]:
+        """(head, the stream behind it). Raises FormatError."""
+        cursor = Cursor(payload, "frame")
+        flags = cursor.uint(1)
+        if flags & _RESERVED:
+            raise UnsupportedVersion(f"frame: flags {flags:#04x} are not known to this version; update flowcodec")
+        time = parse_zigzag(cursor) if flags & _TIME_BIT else 0
+        step = parse_zigzag(cursor) if flags & _STEP_BIT else 0
+        head = cls(time, step, BLOCK_SIZES[bool(flags & _LARGE_BLOCK_BIT)])
+        return head, bytes(cursor.take(cursor.remaining))
+
+
+class _Sequence:
+    """The two models, and the last frame as it was decoded."""
+
+    def __init__(self, intra: Model, inter: Model, threads: int | None, optimise: bool = True) -> None:
+        self._models = {True: inter, False: intra}
+        self._runners = {key: make_runner(model, threads, optimise) for key, model in self._models.items()}
+        self.vectors = VectorModel()
+        self.reference: np.ndarray | None = None
+        """int16 (3, H, W) in 1/64 pixel unit."""
+
+    def _keep(self, planes: np.ndarray) -> None:
+        self.reference = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.int16)
+
+
+class FrameEncoder(_Sequence):
+    """Frames -> ANS streams; ``reference`` is what a decoder has after each."""
+
+    def intra(self, pixels: np.ndarray, step_index: int) -> bytes:
+        """uint8 (H, W, 3) -> stream, without looking back."""
+        self.vectors = VectorModel()
+        coder = SymbolEncoder(self._models[False].tables)
+        frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
+        self._keep(frame.planes)
+        return frame.payload
+
+    def inter(self, pixels: np.ndarray, vectors: np.ndarray, block: int, step_index: int) -> bytes:
+        """The same with the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
+        assert self.reference is not None
+        coder = SymbolEncoder(self._models[True].tables)
+        self.vectors.encode(vectors, coder)
+        prediction = compensate(self.reference, vectors, block)
+        frame = encode_frame(pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder)
+        self._keep(frame.planes)
+        return frame.payload
+
+    def picture(self) -> np.ndarray:
+        """uint8 (H, W, 3): the last frame as a decoder shows it."""
+        assert self.reference is not None
+        return ycc_to_rgb(self.reference.astype(np.int32))
+
+
+class FrameDecoder(_Sequence):
+    """Boxes -> frames. Raises FormatError for what cannot follow."""
+
+    def __init__(self, header: FilmHeader, intra: Model, inter: Model, threads: int | None, optimise: bool = True) -> None:
+        super().__init__(intra, inter, threads, optimise)
+        self.header = header
+        self._group: Group | None = None
+        self.number = -1
+        """Of the last frame, in the film."""
+        self.time = 0
+        """Of the last frame, in ticks."""
+
+    def begin(self, group: Group) -> None:
+        self._group, self.reference, self.number = group, None, group.first_frame - 1
+        self.time = group.time
+
+    def frame(self, part: FilmPart) -> None:
+        """Decodes an INTRA, INTER or REPEAT box; ``reference``, ``number`` and ``time`` are then its own."""
+        head, stream = FrameHead.parse(part.payload)
+        if self._group is None or (part.kind != FilmBox.INTRA and self.reference is None):
+            raise FormatError(f"box at {part.offset}: expected the first frame of a group to be INTRA; the file is damaged")
+        step_index = self._group.step_index + head.step
+        if not 0 <= step_index < STEP_COUNT:
+            raise FormatError(f"box at {part.offset}: expected a step index of 0 to {STEP_COUNT - 1}, found {step_index}")
+        size = self.header.height, self.header.width
+        if part.kind == FilmBox.INTRA:
+            self.vectors = VectorModel()
+            coder = SymbolDecoder(self._models[False].tables, stream)
+            self._keep(decode_frame(stream, size, None, self._models[False], self._runners[False], step_index, coder=coder))
+        elif part.kind == FilmBox.INTER:
+            assert self.reference is not None
+            coder = SymbolDecoder(self._models[True].tables, stream)
+            vectors = self.vectors.decode(*grid_shape(*size, head.block), coder)
+            prediction = compensate(self.reference, vectors, head.block)
+            planes = decode_frame(stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder)
+            self._keep(planes)
+        elif stream:
+            raise FormatError(f"box at {part.offset}: expected a REPEAT box without a stream, found {len(stream)} bytes")
+        self.number += 1
+        if self.number > self._group.first_frame:
+            self.time += self.header.ticks_before(self.number) - self.header.ticks_before(self.number - 1)
+        self.time += head.time
+
+    def picture(self) -> np.ndarray:
+        """uint8 (H, W, 3): the last frame."""
+        assert self.reference is not None
+        return ycc_to_rgb(self.reference.astype(np.int32))
