@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 ANCHORS = ROOT / "results" / "anchors" / "kodak_anchors.json"
 RECORDINGS = ROOT / "results" / "radio_recordings.json"
 PUBLISHED = ("VTM (CompressAI)", "BPG 4:4:4")
+SIMULATIONS = ("digital_1_12", "digital_1_6", "hybrid_1_6", "hybrid_1_12", "layered_1_6", "analog", "analog_mismatch")
 
 
 def published_lines(cbr: float, csnr_db: list[float]) -> list[dict[str, Any]]:
@@ -89,79 +90,6 @@ def recordings_line() -> str:
     )
 
 
-def values(document: Mapping[str, Any], system: str) -> dict[float, float]:
-    """Mean PSNR by CSNR."""
-    points = next(curve["points"] for curve in document["curves"] if curve["system"] == system)
-    return {point["csnr_db"]: point["psnr_db"] for point in points}
-
-
-def digital_lines(document: Mapping[str, Any]) -> list[str]:
-    """The least lead over each rival's envelope."""
-    ours = values(document, "FlowCodec, envelope")
-    lines = []
-    for curve in document["curves"]:
-        if curve["system"].endswith(", envelope") and not curve["system"].startswith("FlowCodec"):
-            leads = {point["csnr_db"]: ours[point["csnr_db"]] - point["psnr_db"] for point in curve["points"]}
-            at = min(leads, key=lambda value: leads[value])
-            lines.append(f"over {curve['system'].split(',')[0]} at least {leads[at]:.2f} dB (at {at:g} dB)")
-    return [f"Lead of the envelope: {', '.join(lines)}."]
-
-
-def hybrid_lines(document: Mapping[str, Any]) -> list[str]:
-    """What is gained and lost against the digital system of the same design, and the images' lowest values."""
-    hybrid, digital = values(document, "hybrid"), values(document, "FlowCodec, fixed")
-    gains = ", ".join(f"{hybrid[value] - digital[value]:+.2f} dB at {value:g} dB" for value in (10.0, 16.0, 20.0))
-    by_image: dict[str, list[tuple[float, float]]] = {}
-    for row in document["rows"]:
-        if row["system"] == "hybrid":
-            by_image.setdefault(row["image"], []).append((row["csnr_db"], row["psnr_db"]))
-    monotone = sum(all(left[1] <= right[1] for left, right in pairwise(sorted(points))) for points in by_image.values())
-    lowest = min(dict(points)[4.0] for points in by_image.values())
-    return [
-        f"Hybrid against digital of the same design and uses: {gains}. At 4 dB the worst image has {lowest:.2f} dB; "
-        f"{monotone} of {len(by_image)} images never fall as the CSNR rises."
-    ]
-
-
-def layered_lines(document: Mapping[str, Any]) -> list[str]:
-    """The lead over the mode that training photographs chose, and over the best of all tried, chosen afterwards."""
-    names = [curve["system"] for curve in document["curves"] if curve["system"] != "layered"]
-    lines = []
-    for csnr_db, psnr in values(document, "layered").items():
-        others = {name: values(document, name)[csnr_db] for name in names}
-        lines.append(
-            f"At a mean of {csnr_db:g} dB: {psnr - others['FlowCodec, single mode']:+.2f} dB over the single mode, "
-            f"{psnr - max(others.values()):+.2f} dB over the best of the {len(others)} single modes tried (best on these images, "
-            "found afterwards)."
-        )
-    return lines
-
-
-def bases_line() -> str:
-    """What a base layer costs, of training photographs."""
-    rows = json.loads(RATE_CURVE_FILE.read_text())["bases"]
-
-    def between(numbers: list[float], digits: int = 0) -> str:
-        return f"{min(numbers):.{digits}f} to {max(numbers):.{digits}f}"
-
-    def psnr(name: str) -> str:
-        return between([row[f"{name}_psnr_db"] for row in rows], 1)
-
-    def share(name: str) -> str:
-        return between([100 * row[f"{name}_bytes"] / row["main_bytes"] for row in rows])
-
-    saved = 100 * sum(row["saved_bytes"] for row in rows) / sum(row["base_bytes"] for row in rows)
-    change = [row["finer_psnr_db"] - row["main_psnr_db"] for row in rows]
-    return (
-        f"Of {len(rows)} training photographs at step 40 ({psnr('main')} dB): the first two boxes are {share('two_boxes')} % of "
-        f"a file and a picture of {psnr('two_boxes')} dB; a file of {psnr('base')} dB is {share('base')} %. A receiver that has "
-        f"the coarse file saves {saved:.0f} % of its bytes in the main one, whose PSNR changes by {between(change, 2)} dB."
-    )
-
-
-SUMMARIES = {"digital": digital_lines, "hybrid": hybrid_lines, "layered": layered_lines}
-
-
 def unknown_tables(document: Mapping[str, Any]) -> str:
     """Certified rates of the channel-noise flows, thresholds of the code with their LLRs, and the constellation shaped by one."""
     rows = [
@@ -213,8 +141,105 @@ def cifar_table(document: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-LEARNED = {"unknown": unknown_tables, "cifar": cifar_table}
+MEASUREMENTS = {"unknown": unknown_tables, "cifar": cifar_table}
 """Results that are no curves of ``radio simulate``."""
+
+
+def values(document: Mapping[str, Any], system: str) -> dict[float, float]:
+    """Mean PSNR by CSNR."""
+    points = next(curve["points"] for curve in document["curves"] if curve["system"] == system)
+    return {point["csnr_db"]: point["psnr_db"] for point in points}
+
+
+def digital_lines(document: Mapping[str, Any]) -> list[str]:
+    """The least lead over each rival's envelope."""
+    ours = values(document, "FlowCodec, envelope")
+    lines = []
+    for curve in document["curves"]:
+        if curve["system"].endswith(", envelope") and not curve["system"].startswith("FlowCodec"):
+            leads = {point["csnr_db"]: ours[point["csnr_db"]] - point["psnr_db"] for point in curve["points"]}
+            at = min(leads, key=lambda value: leads[value])
+            lines.append(f"over {curve['system'].split(',')[0]} at least {leads[at]:.2f} dB (at {at:g} dB)")
+    return [f"Lead of the envelope: {', '.join(lines)}."]
+
+
+def hybrid_lines(document: Mapping[str, Any]) -> list[str]:
+    """What is gained and lost against the digital system of the same design, and the images' lowest values."""
+    hybrid, digital = values(document, "hybrid"), values(document, "FlowCodec, fixed")
+    gains = ", ".join(f"{hybrid[value] - digital[value]:+.2f} dB at {value:g} dB" for value in (10.0, 16.0, 20.0))
+    by_image: dict[str, list[tuple[float, float]]] = {}
+    for row in document["rows"]:
+        if row["system"] == "hybrid":
+            by_image.setdefault(row["image"], []).append((row["csnr_db"], row["psnr_db"]))
+    monotone = sum(all(left[1] <= right[1] for left, right in pairwise(sorted(points))) for points in by_image.values())
+    lowest = min(dict(points)[4.0] for points in by_image.values())
+    return [
+        f"Hybrid against digital of the same design and uses: {gains}. At 4 dB the worst image has {lowest:.2f} dB; "
+        f"{monotone} of {len(by_image)} images never fall as the CSNR rises."
+    ]
+
+
+def layered_lines(document: Mapping[str, Any]) -> list[str]:
+    """The lead over the mode that training photographs chose, and over the best of all tried, chosen afterwards."""
+    names = [curve["system"] for curve in document["curves"] if curve["system"] != "layered"]
+    lines = []
+    for csnr_db, psnr in values(document, "layered").items():
+        others = {name: values(document, name)[csnr_db] for name in names}
+        lines.append(
+            f"At a mean of {csnr_db:g} dB: {psnr - others['FlowCodec, single mode']:+.2f} dB over the single mode, "
+            f"{psnr - max(others.values()):+.2f} dB over the best of the {len(others)} single modes tried (best on these images, "
+            "found afterwards)."
+        )
+    return lines
+
+
+def analog_lines(document: Mapping[str, Any]) -> list[str]:
+    """The lead over linear coding, what a mismatch costs, and how the power is spread."""
+    analog, lines = values(document, "analog"), []
+    for curve in document["curves"]:
+        if curve["system"].startswith("linear DCT"):
+            dct = values(document, curve["system"])
+            leads = ", ".join(f"{analog[at] - dct[at]:+.2f} dB at {at:g} dB" for at in analog)
+            lines.append(f"Analog over {curve['system']}: {leads}.")
+    if any(curve["system"] == "analog, matched" for curve in document["curves"]):
+        matched = values(document, "analog, matched")
+        lines.append(
+            f"Against the matched design: {', '.join(f'{analog[at] - matched[at]:+.2f} dB at {at:g} dB' for at in analog)}."
+        )
+    rows = [row for row in document["rows"] if row["system"] == "analog"]
+    shares = [row["map_uses"] / row["uses"] for row in rows]
+    peak = max(row["peak_to_average_db"] for row in rows)
+    power = max(abs(row["power"] - 1) for row in rows)
+    lines.append(
+        f"The map takes {100 * min(shares):.1f} to {100 * max(shares):.1f} % of the uses. Power of an image: 1 within "
+        f"{power:.0e}; peak-to-average at most {peak:.1f} dB."
+    )
+    return lines
+
+
+def bases_line() -> str:
+    """What a base layer costs, of training photographs."""
+    rows = json.loads(RATE_CURVE_FILE.read_text())["bases"]
+
+    def between(numbers: list[float], digits: int = 0) -> str:
+        return f"{min(numbers):.{digits}f} to {max(numbers):.{digits}f}"
+
+    def psnr(name: str) -> str:
+        return between([row[f"{name}_psnr_db"] for row in rows], 1)
+
+    def share(name: str) -> str:
+        return between([100 * row[f"{name}_bytes"] / row["main_bytes"] for row in rows])
+
+    saved = 100 * sum(row["saved_bytes"] for row in rows) / sum(row["base_bytes"] for row in rows)
+    change = [row["finer_psnr_db"] - row["main_psnr_db"] for row in rows]
+    return (
+        f"Of {len(rows)} training photographs at step 40 ({psnr('main')} dB): the first two boxes are {share('two_boxes')} % of "
+        f"a file and a picture of {psnr('two_boxes')} dB; a file of {psnr('base')} dB is {share('base')} %. A receiver that has "
+        f"the coarse file saves {saved:.0f} % of its bytes in the main one, whose PSNR changes by {between(change, 2)} dB."
+    )
+
+
+SUMMARIES = {"digital": digital_lines, "hybrid": hybrid_lines, "layered": layered_lines, "analog": analog_lines}
 
 
 def replace(text: str, name: str, table: str) -> str:
@@ -235,11 +260,13 @@ def main() -> None:
     text = replace(text, "bases", bases_line())
     if RECORDINGS.exists():
         text = replace(text, "recordings", recordings_line())
-    for path in sorted(options.results.glob("*.json")):
-        document = json.loads(path.read_text())
-        if path.stem in LEARNED:
-            text = replace(text, path.stem, LEARNED[path.stem](document))
+    for name, measured in MEASUREMENTS.items():
+        if (options.results / f"{name}.json").exists():
+            text = replace(text, name, measured(json.loads((options.results / f"{name}.json").read_text())))
+    for path in (options.results / f"{name}.json" for name in SIMULATIONS):
+        if not path.exists():
             continue
+        document = json.loads(path.read_text())
         experiment = document["experiment"]
         # Published curves are means over all of Kodak: beside fewer images they would say nothing.
         whole = len(document["images"]) == 24 and experiment["mode"] == "digital"

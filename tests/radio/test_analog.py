@@ -9,7 +9,7 @@ for package in ("scipy", "torch", "sionna", "ldpc"):
 import torch
 
 from flowcodec.errors import FormatError, InputError
-from flowcodec.radio import analog, deep_jscc, denoiser, profiles, short_code
+from flowcodec.radio import analog, deep_jscc, profiles, short_code
 from flowcodec.radio.analog import AnalogSystem, Sender
 from flowcodec.radio.link import LINKS, awgn, noise_power
 from flowcodec.radio.profiles import Profiles
@@ -149,13 +149,6 @@ def test_short_words_come_back_through_noise(bits: int) -> None:
         assert short_code.receive(received.samples, received.gains, bits) == value
 
 
-def test_the_denoiser_starts_as_the_identity_and_learns(photograph: np.ndarray) -> None:
-    net = denoiser.Denoiser(8, 1)
-    planes = np.random.default_rng(6).integers(0, 16000, (3, 33, 47))
-    errors = [np.ones((3, 1, 1))] + [np.ones((9, -(-33 // (1 << level)), -(-47 // (1 << level)))) for level in (3, 2, 1)]
-    assert np.array_equal(net.planes(planes, errors), planes)
-
-
 def test_deep_jscc_has_unit_power_and_the_right_uses() -> None:
     torch.manual_seed(0)
     model = deep_jscc.DeepJscc(deep_jscc.filters_for(1 / 6))
@@ -180,14 +173,14 @@ def test_deep_jscc_learns() -> None:
 
 
 def test_the_simulation_compares_analog_with_linear_dct(picture: np.ndarray) -> None:
-    document = simulate(
-        {"picture": picture}, Experiment(mode="analog", cbr=0.5, csnr_db=(4, 10), draws=2, receiver="linear"), progress=None
+    (document,) = simulate(
+        {"picture": picture}, [Experiment(mode="analog", cbr=0.5, csnr_db=(4, 10), draws=2, receiver="linear")]
     )
     curves = {curve["system"]: [point["psnr_db"] for point in curve["points"]] for curve in document["curves"]}
-    assert set(curves) == {"analog", "analog, matched", "linear DCT"}
+    assert set(curves) == {"analog", "analog, matched", "linear DCT", "linear DCT, 64 chunks"}
     assert all(values[1] > values[0] + 2 for values in curves.values())
-    # At the design CSNR the two are the same system.
-    assert curves["analog"][1] == pytest.approx(curves["analog, matched"][1], abs=0.5)
+    # At the design CSNR the two are the same system, but for the draws of the noise.
+    assert curves["analog"][1] == pytest.approx(curves["analog, matched"][1], abs=1.5)
     assert all(row["power"] == pytest.approx(1, abs=1e-9) for row in document["rows"])
 
 

@@ -54,7 +54,7 @@ def simulate(
     snr: Annotated[str, typer.Option("--snr", metavar="LOW:HIGH:STEP", help="CSNRs in dB.")] = "1:19:3",
     draws: Annotated[int, typer.Option(min=1, help="Draws of the link for each image and CSNR.")] = 10,
     share: Share = 0.05,
-    receiver: Annotated[Literal["learned", "prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "learned",
+    receiver: Annotated[Literal["prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "prior",
     coded: Annotated[
         bool, typer.Option("--coded", help="Code and decode every block, instead of drawing its fate from measured rates.")
     ] = False,

@@ -12,8 +12,8 @@ A *bare* frame, for pictures of a single block such as CIFAR's, has neither prea
 JSCC is measured: profile and scale are two short words, all else is analog.
 
 Receivers, all told the CSNR: ``linear`` estimates each coefficient alone by linear MMSE; ``prior`` takes the flow prior's
-conditional mean, coarse to fine, given what is decoded so far and the noisy coefficient; ``learned`` gives the picture of the
-linear one to a network trained over random CSNRs (``radio.denoiser``).
+conditional mean, coarse to fine, given what is decoded so far and the noisy coefficient. The prior's networks are those of the
+codec, trained with Gaussian noise of random power on the latent.
 """
 
 import math
@@ -28,7 +28,7 @@ from flowcodec.radio import digital, linear, profiles, short_code
 from flowcodec.radio.digital import Mode, Segment, segment
 from flowcodec.radio.link import Link, Received, awgn, noise_power
 from flowcodec.radio.profiles import Latent, Profiles
-from flowcodec.radio.systems import Quality, Source, quality
+from flowcodec.radio.systems import Quality, Source
 from flowcodec.radio.transmission import data_uses
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_LOG2_FIRST
@@ -47,7 +47,7 @@ MAP_MODE = Mode(2, 0.35)
 PRIOR_LEVELS = 3
 """The prior is asked at the finest levels only: in the coarser ones, whose strong coefficients get the most noise, that noise is
 many times what the prior was trained with."""
-RECEIVERS = ("linear", "prior", "learned")
+RECEIVERS = ("linear", "prior")
 BARE_PROFILE_BITS, BARE_SCALE_BITS = 5, 6
 _BARE_SCALE_DB = 0.25
 _UNIT = 1 << FRACTION_BITS
@@ -90,16 +90,8 @@ class Observed:
     @cached_property
     def estimates(self) -> Latent:
         """Linear MMSE of every coefficient alone."""
-        return [value * variance / (variance + noise) for value, variance, noise in zip(*self._parts, strict=True)]
-
-    @cached_property
-    def errors(self) -> Latent:
-        """Variances of the errors of ``estimates``."""
-        return [1 / (1 / variance + 1 / noise) for _, variance, noise in zip(*self._parts, strict=True)]
-
-    @property
-    def _parts(self) -> tuple[Latent, Latent, Latent]:
-        return self.values, self.variances, self.noise
+        parts = zip(self.values, self.variances, self.noise, strict=True)
+        return [value * variance / (variance + noise) for value, variance, noise in parts]
 
 
 def map_segment(map_bytes: int) -> Segment:
@@ -328,7 +320,7 @@ def _shaped(flat: np.ndarray, like: Latent) -> Latent:
 class AnalogSystem:
     """What is sent for one CSNR, with one of the RECEIVERS. Raises InputError."""
 
-    def __init__(self, source: Source, sent: Broadcast, receiver: str = "learned") -> None:
+    def __init__(self, source: Source, sent: Broadcast, receiver: str = "prior") -> None:
         if receiver not in RECEIVERS:
             raise InputError(f"receiver: expected one of {', '.join(RECEIVERS)}, found {receiver!r}")
         self.source, self.sent, self.receiver = source, sent, receiver
@@ -340,18 +332,12 @@ class AnalogSystem:
         if observed is None:
             return None
         model = load_model()
-        if self.receiver == "prior":
-            return ycc_to_rgb(prior_planes(observed, model, self.sent.profiles))
-        planes = linear_planes(observed, model, self.sent.profiles)
-        if self.receiver == "learned":
-            from flowcodec.radio import denoiser
-
-            planes = denoiser.load("thumbnail" if self.sent.about.bare else "photograph").planes(planes, observed.errors)
-        return ycc_to_rgb(planes)
+        receive_planes = prior_planes if self.receiver == "prior" else linear_planes
+        return ycc_to_rgb(receive_planes(observed, model, self.sent.profiles))
 
     def draw(self, link: Link | None, csnr_db: float, rng: np.random.Generator) -> Quality:
         found = self.pixels(link, csnr_db, rng)
-        return self.source.concealed if found is None else quality(self.source.image, found, "analog")
+        return self.source.concealed if found is None else self.source.quality(found, "analog")
 
     def facts(self) -> dict[str, Any]:
         about, symbols = self.sent.about, self.sent.symbols

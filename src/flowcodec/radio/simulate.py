@@ -38,8 +38,8 @@ class Experiment:
 
     mode: str = "hybrid"
     """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: beside our fixed digital one. ``layered``: for
-    rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows.
-    ``analog``: the analog system, fixed and designed for each CSNR, beside linear coding of DCT coefficients."""
+    rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows. ``analog``:
+    fixed, and designed for each CSNR, beside linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0
@@ -48,8 +48,8 @@ class Experiment:
     draws: int = 10
     share: float = DEFAULT_SHARE
     seed: int = 0
-    receiver: str = "learned"
-    """Of the analog mode: learned, prior or linear."""
+    receiver: str = "prior"
+    """Of the analog mode: prior or linear."""
     coded: bool = False
     """Every block is really coded and decoded; otherwise its fate is drawn from the table (awgn and rayleigh-slow only)."""
     similarity: bool = True
@@ -176,23 +176,14 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
         return f"{csnr_db:g}", lambda source, uses: LayeredSystem(source, layering.layered(source.ladder, uses, csnr_db), True)
 
     if experiment.mode == "analog":
-        sender, receiver = Sender(), experiment.receiver
-
-        def matched(csnr_db: float, uses: int, pixels: int) -> tuple[str, Build]:
-            return f"{csnr_db}", lambda source, uses: AnalogSystem(source, sender(source, uses, csnr_db), receiver)
-
-        plan: dict[str, Choice] = {"analog": lambda _, uses, pixels: matched(design, uses, pixels)}
-        if set(experiment.csnr_db) != {design}:
-            plan["analog, matched"] = matched
-        plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
-        return plan
+        return _analog(design, experiment.receiver, matched=set(experiment.csnr_db) != {design})
     if experiment.mode == "hybrid":
         return {
             "hybrid": hybrid,
             "FlowCodec, fixed": digital(ours, lambda *_: best_mode(design)),
         }
     if experiment.mode == "layered":
-        plan = {"layered": layered}
+        plan: dict[str, Choice] = {"layered": layered}
         # The mode that training photographs choose, and others beside it to show that it is no straw man.
         for label, factor in (("single mode", 1.0), *((f"single mode, rate x{factor:g}", factor) for factor in _OTHER_RATES)):
             plan[f"FlowCodec, {label}"] = digital(ours, _faster(factor))
@@ -202,6 +193,21 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
         name = codec.name if codec else "FlowCodec"
         plan[f"{name}, fixed"] = digital(codec, lambda *_: best_mode(design))
         plan[f"{name}, envelope"] = digital(codec, lambda csnr_db, _: best_mode(csnr_db))
+    return plan
+
+
+def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
+    """``matched``: with the systems designed for the CSNR they are measured at."""
+    sender = Sender()
+
+    def system(at_db: float) -> tuple[str, Build]:
+        return f"{at_db:g}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
+
+    plan: dict[str, Choice] = {"analog": lambda *_: system(design)}
+    if matched:
+        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db)
+    plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
+    plan["linear DCT, 64 chunks"] = lambda *_: ("softcast", lambda source, uses: DctSystem(source, uses, design, (8,)))
     return plan
 
 

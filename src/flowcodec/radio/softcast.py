@@ -18,19 +18,19 @@ from flowcodec.radio import digital, linear
 from flowcodec.radio.analog import MAP_MODE
 from flowcodec.radio.digital import Segment, segment
 from flowcodec.radio.link import Link, awgn, noise_power
-from flowcodec.radio.systems import Quality, Source, quality
+from flowcodec.radio.systems import Quality, Source
 from flowcodec.radio.transmission import data_uses
 from flowcodec.runtime.color import RGB_TO_YCC
 
 CHUNKS = (8, 16, 32)
-"""The C to choose from."""
+"""The C to choose from, by expected distortion; SoftCast itself has 8."""
 _STEPS_PER_OCTAVE = 2
 
 
 class DctSystem:
     """One picture designed for one CSNR; the mean colour is told by the header, as in the analog mode. Raises InputError."""
 
-    def __init__(self, source: Source, uses: int, design_db: float) -> None:
+    def __init__(self, source: Source, uses: int, design_db: float, chunks: tuple[int, ...] = CHUNKS) -> None:
         image = source.image
         if image.shape[2] != 3:
             raise InputError(f"{source.name}: the linear baseline takes colour pictures, found a grey one")
@@ -39,7 +39,7 @@ class DctSystem:
         self.colour = np.rint(image.reshape(-1, 3).mean(axis=0))
         planes = np.einsum("ij,hwj->ihw", RGB_TO_YCC, image - self.colour)
         spectrum = dctn(planes, axes=(1, 2), norm="ortho")
-        plans = [self._plan(spectrum, count, uses) for count in CHUNKS]
+        plans = [self._plan(spectrum, count, uses) for count in chunks]
         best = min((plan for plan in plans if plan), key=lambda plan: plan[3], default=None)
         if best is None:
             raise InputError(f"expected more channel uses, found {uses}, which the variances fill")
@@ -64,7 +64,7 @@ class DctSystem:
         spectrum[self.allocation.chosen] = linear.receive(samples, self.allocation, self.scale, (1 - mean) / mean)
         planes = idctn(spectrum.reshape(3, self.height, self.width), axes=(1, 2), norm="ortho")
         pixels = np.einsum("ji,jhw->hwi", RGB_TO_YCC, planes) + self.colour
-        return quality(self.source.image, np.clip(np.rint(pixels), 0, 255).astype(np.uint8), "analog")
+        return self.source.quality(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), "analog")
 
     def facts(self) -> dict[str, Any]:
         return {
