@@ -89,7 +89,9 @@ def test_each_image_of_a_batch_is_coded_as_if_alone(size: tuple[int, int]) -> No
             alone = model(images[n : n + 1], indices[n : n + 1], Displaced())
             assert torch.allclose(together.reconstruction[n], alone.reconstruction[0], atol=1e-2)
             for name in ("bits", "latent_sse", "image_sse"):
-                assert getattr(together, name)[n].item() == pytest.approx(getattr(alone, name)[0].item(), rel=1e-4), name
+                # float32 planes of some hundred grey levels leave 1e-5 a sample.
+                expected = pytest.approx(getattr(alone, name)[0].item(), rel=1e-4, abs=1e-3)
+                assert getattr(together, name)[n].item() == expected, name
 
 
 # --- gradients ------------------------------------------------------------------------------------------------------------
