@@ -119,7 +119,7 @@ def ablation_table(document: Mapping[str, Any]) -> str:
         [
             row["arm"],
             *(_cell(row[f"bd_rate_percent{part}"], "+.2f", " %") for part in ("", "_low", "_high")),
-            _cell(row["kmac_per_pixel"], ".1f"),
+            _cell(row.get("kmac_per_pixel"), ".1f"),
         ]
         for row in document["rows"]
     ]
