@@ -67,6 +67,13 @@ def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
     return pairs
 
 
+def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """The signal of even and odd samples, along the last axis."""
+    signal = np.empty((*even.shape[:-1], even.shape[-1] + odd.shape[-1]), even.dtype)
+    signal[..., 0::2], signal[..., 1::2] = even, odd
+    return signal
+
+
 def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float analysis along the last axis: (low, high)."""
     even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
@@ -103,9 +110,7 @@ def _merge(low: np.ndarray, high: np.ndarray) -> np.ndarray:
             odd -= _scale(_even_pairs(even, odd.shape[-1]), LIFT_STEPS[index])
         else:
             even -= _scale(_odd_pairs(odd, even.shape[-1]), LIFT_STEPS[index])
-    signal = np.empty((*even.shape[:-1], even.shape[-1] + odd.shape[-1]), even.dtype)
-    signal[..., 0::2], signal[..., 1::2] = even, odd
-    return signal
+    return _interleave(even, odd)
 
 
 def _turn(planes: np.ndarray) -> np.ndarray:
@@ -200,7 +205,6 @@ def _synthesise_float(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     if high.shape[-1] == 0:
         return low
     unit = np.float32(1 << LIFT_BITS)
-    signal = np.empty((*low.shape[:-1], low.shape[-1] + high.shape[-1]), np.float32)
     even, odd = low * (LOW_GAIN / unit), high * (HIGH_GAIN / unit)
     for index in reversed(range(len(LIFT_STEPS))):
         factor = np.float32(LIFT_STEPS[index] / (1 << LIFT_BITS))
@@ -208,8 +212,7 @@ def _synthesise_float(low: np.ndarray, high: np.ndarray) -> np.ndarray:
             odd -= factor * _even_pairs(even, odd.shape[-1])
         else:
             even -= factor * _odd_pairs(odd, even.shape[-1])
-    signal[..., 0::2], signal[..., 1::2] = even, odd
-    return signal
+    return _interleave(even, odd)
 
 
 def _adjoint(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
