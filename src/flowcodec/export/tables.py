@@ -94,7 +94,7 @@ def _frequencies(mass: np.ndarray) -> np.ndarray:
     return frequencies.astype(np.uint32)
 
 
-def _table(mass_of_cells: np.ndarray) -> np.ndarray:
+def table_of_masses(mass_of_cells: np.ndarray) -> np.ndarray:
     """Masses of the cells -n ... n -> frequencies of -reach ... reach, the ends holding the tails."""
     n = len(mass_of_cells) // 2
     inner = np.minimum(np.cumsum(mass_of_cells), np.cumsum(mass_of_cells[::-1])[::-1])
@@ -167,7 +167,7 @@ def build_tables(
             edges = np.arange(-_CELLS, _CELLS + 2) * float(1 << bits) - 0.5
         mass = _signed_masses(density_shape, edges)
         free[kind, scale] = scale == 0 or mass[len(mass) // 2] > _FREE_PROBABILITY
-        tables.append(_table(mass))
+        tables.append(table_of_masses(mass))
         low_bits.append(bits)
     for (kind, scale), density_shape in shapes.items():
         dither_tables[kind, scale] = kind * SCALE_COUNT + scale
@@ -182,7 +182,7 @@ def build_tables(
             if offset not in known:
                 edges = np.arange(-_CELLS, _CELLS + 2) - 0.5 - offset / DITHER_LEVELS
                 known[offset] = len(tables)
-                tables.append(_table(_signed_masses(density_shape, edges)))
+                tables.append(table_of_masses(_signed_masses(density_shape, edges)))
                 low_bits.append(0)
             dither_tables[kind, scale, level] = known[offset]
     starts = np.concatenate([[0], np.cumsum([len(t) for t in tables])]).astype(np.int64)

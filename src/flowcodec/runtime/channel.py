@@ -10,6 +10,8 @@ Reference: Zamir & Feder, On universal quantization by randomized uniform/lattic
 quantization of exponential and Laplacian random variables, 1996.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,11 +52,17 @@ class ChannelTables:
     """(2, 128, 16) table of the coder for each dither u + 8."""
 
 
+Push = Callable[[np.ndarray, np.ndarray], None]
+"""Gives the coder symbols and the ids of their tables."""
+Pop = Callable[[np.ndarray], np.ndarray]
+"""Takes the symbols of the tables of the given ids from the coder."""
+
+
 class Channel(Protocol):
-    """Symbols may be as many as the coefficients, or fewer, as ``table_ids`` says: one for each id."""
+    """``kind``, ``scales`` and ``block`` are those of a run of coefficients; the ids of tables are uint16."""
 
     def symbol_tables(self, model_tables: Tables) -> Tables:
-        """What ``table_ids`` count in: the model's tables of the coder, or tables of the channel's own."""
+        """The tables of the coder: the model's, or the channel's own."""
 
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Symbols k of ``values`` (1/64 step, relative to the location; any float or integer type)."""
@@ -62,11 +70,31 @@ class Channel(Protocol):
     def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         """Conditional means in 1/64 step, relative to the location."""
 
+    def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
+        """Gives all symbols to the coder."""
+
+    def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        """Takes the symbols in the same order from the coder."""
+
+
+class ParallelChannel(ABC):
+    """The symbols of a run are coded at once: no table depends on a symbol.
+
+    There may be as many symbols as coefficients, or fewer, as ``table_ids`` says.
+    """
+
+    @abstractmethod
     def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        """uint16 table of the coder for each symbol."""
+        """Table of the coder for each symbol."""
+
+    def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
+        push(symbols, self.table_ids(kind, scales, block))
+
+    def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        return pop(self.table_ids(kind, scales, block))
 
 
-class Rounding:
+class Rounding(ParallelChannel):
     """The ``round`` channel; tables 0 ... 255 of the coder are its own, by kind and scale."""
 
     def __init__(self, tables: ChannelTables) -> None:
@@ -95,7 +123,7 @@ class Rounding:
         return (kind * SCALE_COUNT + scales.astype(np.uint16)).astype(np.uint16)
 
 
-class Dither:
+class Dither(ParallelChannel):
     """The ``dither`` channel: received = z + u' - u + ..., i.e. round(z + u) - u, then the conditional mean under the prior."""
 
     def __init__(self, tables: ChannelTables, seed: int) -> None:
@@ -140,4 +168,8 @@ def make_channel(name: str, tables: ChannelTables, seed: int) -> Channel:
         from flowcodec.runtime.simulation import GaussianSimulation  # it builds on this module
 
         return GaussianSimulation(seed)
+    if name == "trellis":
+        from flowcodec.runtime.trellis import Trellis  # likewise
+
+        return Trellis(tables)
     return Dither(tables, seed) if name == "dither" else Rounding(tables)

@@ -27,9 +27,11 @@ MAX_BOXES = 255
 MODEL_ID_BYTES = 8
 MAX_ERROR = {8: 127, 16: 32767}
 """The largest error of a component that a near-lossless file may allow, by the bits of a component."""
-CHANNEL_IDS = {"round": 0, "dither": 1, "gaussian": 3}
-"""The noise channels and their ids in a file; 2 (trellis) is reserved."""
+CHANNEL_IDS = {"round": 0, "dither": 1, "trellis": 2, "gaussian": 3}
+"""The noise channels and their ids in a file."""
 CHANNELS = tuple(CHANNEL_IDS)
+SEEDED = ("dither", "gaussian")
+"""Channels with shared randomness, whose error does not depend on the picture."""
 FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 

@@ -14,7 +14,7 @@ from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
-from flowcodec.runtime.container import CHANNELS, MAX_ERROR, Box, BoxKind, Header
+from flowcodec.runtime.container import CHANNELS, MAX_ERROR, SEEDED, Box, BoxKind, Header
 from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.decode import decode_picture, make_runner
@@ -221,11 +221,11 @@ def _encode_at(
         channels=channels,
         step_index=index,
         channel=settings.channel,
-        seed=settings.seed if settings.channel != "round" else 0,
+        seed=settings.seed if settings.channel in SEEDED else 0,
         model_id=model.id,
     )
-    # Refined targets have counted the errors of others already; channels but round promise that errors are independent.
-    feedback = settings.feedback and settings.channel == "round" and settings.refiner is None
+    # Refined targets have counted the errors of others already; channels with a seed promise that errors are independent.
+    feedback = settings.feedback and settings.channel not in SEEDED and settings.refiner is None
     lows: list[np.ndarray] = []
     latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
     if settings.refiner is not None:

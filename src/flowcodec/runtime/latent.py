@@ -11,7 +11,7 @@ import numpy as np
 
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.channel import Block, Channel
+from flowcodec.runtime.channel import Block, Channel, Rounding
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.feedback import LevelFeedback
@@ -50,12 +50,11 @@ class _Latent:
             chosen = coded[begin : begin + CHUNK]
             block = (number, site.number)
             chunk_scales, base = flat_scales[chosen], flat[chosen].astype(np.int64)
-            tables = self.channel.table_ids(site.stage.kind, chunk_scales, block)
             if target is None:
-                symbols = self._read(tables)
+                symbols = self.channel.read(self._read, site.stage.kind, chunk_scales, block)
             else:
-                symbols = self._quantise(target.reshape(-1)[chosen] - base, site, chosen, chunk_scales, tables, block)
-                self._write(symbols, tables)
+                symbols = self._quantise(target.reshape(-1)[chosen] - base, site, chosen, chunk_scales, block)
+                self.channel.write(self._write, symbols, site.stage.kind, chunk_scales, block)
             received = base + self.channel.reconstruct(symbols, site.stage.kind, chunk_scales, block)
             flat[chosen] = np.clip(received, -_VALUE_LIMIT, _VALUE_LIMIT)
         return values
@@ -64,7 +63,7 @@ class _Latent:
         raise NotImplementedError
 
     def _quantise(
-        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, tables: np.ndarray, block: Block
+        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block
     ) -> np.ndarray:
         raise NotImplementedError
 
@@ -127,11 +126,13 @@ class LatentEncoder(_Latent):
         return values
 
     def _quantise(
-        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, tables: np.ndarray, block: Block
+        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block
     ) -> np.ndarray:
         symbols = self.channel.quantise(values, site.stage.kind, scales, block)
         if self.region is None:
             return symbols
+        assert isinstance(self.channel, Rounding)
+        tables = self.channel.table_ids(site.stage.kind, scales, block)
         # All bands of a stage share the prices of its sites.
         prices = phase_of(pad_even(self.region.prices(site.level)[None]), site.stage.phase).reshape(-1)
         prices = prices[chosen % len(prices)]

@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 
 from flowcodec.errors import FormatError
-from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, Block
+from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, Block, ParallelChannel
 from flowcodec.runtime.coder import TABLE_BITS, Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 
@@ -178,7 +178,7 @@ class _Blocks:
         self.tables = np.concatenate([(totals + 8) >> 4, ((scales[self.wide].astype(np.int64) - FIRST_WIDE) >> 3) + 1])
 
 
-class GaussianSimulation:
+class GaussianSimulation(ParallelChannel):
     """The ``gaussian`` channel. Symbols are the candidates' numbers, block by block, then the multiples of the wide coefficients.
 
     ``inexact`` counts the blocks of an encoder that were cut short.

@@ -1,0 +1,247 @@
+"""The ``trellis`` channel: dependent scalar quantisation, with an 8-state machine that the parities of the symbols drive.
+
+There are two quantisers, Q0 with the even multiples of a fine step and Q1 with the odd ones and zero. Which of them a coefficient
+has is told by a state that starts at 0 and moves on with the parity of each symbol, so that the points in reach lie twice as dense
+as those that are coded. The encoder looks for the path of least D + price * R with the Viterbi algorithm; the decoder walks one.
+
+The coefficients of a chunk with scales that are worth it are dealt out to trellises of up to ``LENGTH`` each, which advance
+together: the coefficients of *column* j are those of rank j * B ... (j + 1) * B - 1, B the number of trellises. Two columns
+can be read at a time, since a quantiser does not depend on the parity just before it. All others are coded as in ``round``.
+
+Reference: Schwarz, Nguyen, Marpe & Wiegand, Hybrid video coding with trellis-coded quantization, DCC 2019; Fischer & Wang,
+Entropy-constrained trellis-coded quantization, 1992; Ungerboeck, Channel coding with multilevel/phase signals, 1982 (the machine).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Push, Rounding
+from flowcodec.runtime.coder import Tables
+from flowcodec.runtime.integer import FRACTION_BITS
+
+NEXT = np.array([[0, 2], [5, 7], [1, 3], [4, 6], [2, 0], [7, 5], [3, 1], [6, 4]], np.uint8)
+"""State after a symbol of even or odd parity; the states with an odd number have the quantiser Q1."""
+FINE_STEP = 36
+"""Distance of the points of both quantisers together, in 1/64 step."""
+LENGTH = 32
+FIRST_SCALE, SCALE_END = 12, 62
+"""Scale indices in a trellis: below, it gains nothing; above, raw low bits would hide the parity."""
+LEAST = 256
+"""Coefficients below which a chunk has no trellis: many small steps of the decoder for few bits."""
+NEAR = 8
+"""Magnitudes with reconstructions of their own."""
+RATE_WEIGHT = 0.7
+"""Price of a bit over that of the high-rate theory, as in the cells of ``round``."""
+DATA = Path(__file__).with_name("trellis.npz")
+
+_STATES = len(NEXT)
+_ROUND_TABLES = 2 * SCALE_COUNT
+_PRICE = RATE_WEIGHT * math.log(2) / 6 * 4**FRACTION_BITS
+_FAR = np.float32(1e20)
+
+
+@dataclass(frozen=True)
+class TrellisTables:
+    """Constants of the format, of each kind, scale index from ``FIRST_SCALE`` on, and quantiser, in this order."""
+
+    tables: Tables
+    centroids: np.ndarray
+    """int32 (2, scales, 2, 9): |reconstruction| of the magnitudes 0 ... 8, in 1/64 step."""
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Bits of the magnitudes 0 ... reach of all tables, one after the other."""
+        starts, ends = self.tables.starts[:-1] + self.tables.reach, self.tables.starts[1:]
+        return np.concatenate([self.tables.costs[a:b] for a, b in zip(starts, ends, strict=True)])
+
+    @cached_property
+    def cost_starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.tables.reach + 1)])[:-1]
+
+
+@lru_cache
+def load_tables() -> TrellisTables:
+    with np.load(DATA) as arrays:
+        frequencies, starts = arrays["frequencies"], arrays["starts"]
+        tables = Tables(frequencies, starts, np.zeros(len(starts) - 1, np.int64))
+        return TrellisTables(tables, arrays["centroids"].astype(np.int32))
+
+
+def _predecessors() -> tuple[np.ndarray, np.ndarray]:
+    """(8, 2) states before each state, and the branches (2 * quantiser + parity) that lead from them."""
+    states = np.array([[s for s in range(_STATES) if target in NEXT[s]] for target in range(_STATES)])
+    branches = [[2 * (s & 1) + list(NEXT[s]).index(target) for s in row] for target, row in enumerate(states)]
+    return states, np.array(branches)
+
+
+_BEFORE, _BRANCH = _predecessors()
+
+
+def _count(coefficients: int) -> int:
+    """Number of trellises."""
+    return -(-coefficients // LENGTH)
+
+
+def _columns(coefficients: int, together: int = 1) -> Iterator[slice]:
+    size = _count(coefficients) * together
+    return (slice(begin, min(begin + size, coefficients)) for begin in range(0, coefficients, size))
+
+
+def quantisers(symbols: np.ndarray) -> np.ndarray:
+    """0 or 1 for each symbol of the trellises of a chunk."""
+    state = np.zeros(_count(len(symbols)), np.uint8)
+    parities = (symbols & 1).astype(np.uint8)
+    found = np.empty(len(symbols), np.uint8)
+    for column in _columns(len(symbols)):
+        width = column.stop - column.start
+        found[column] = state[:width] & 1
+        state = NEXT[state[:width], parities[column]]
+    return found
+
+
+def _branches(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> tuple[np.ndarray, np.ndarray]:
+    """(4, n) least cost and its magnitude of each coefficient on each branch, 2 * quantiser + parity.
+
+    ``table_ids``: those of Q0. Of a parity the two nearest magnitudes are tried, and zero.
+    """
+    magnitudes = np.abs(values).astype(np.float32)
+    lowest = np.empty((4, len(values)), np.float32)
+    chosen = np.empty((4, len(values)), np.int32)
+    centroids = constants.centroids.reshape(-1)
+    for branch in range(4):
+        quantiser, parity = branch >> 1, branch & 1
+        ids = table_ids + quantiser
+        starts, reach = constants.cost_starts[ids], constants.tables.reach[ids]
+
+        def cost(k: np.ndarray) -> np.ndarray:
+            near = np.minimum(k, NEAR)
+            points = centroids[ids * (NEAR + 1) + near] + (k - near) * (2 * FINE_STEP)
+            inside = np.minimum(k, reach)
+            bits = constants.costs[starts + inside]
+            beyond = k - inside
+            if beyond.any():
+                bits = bits + 2 * np.log2(1 + beyond).astype(np.float32)
+            return (magnitudes - points.astype(np.float32)) ** 2 + np.float32(_PRICE) * bits
+
+        # In units of four fine steps the points of a branch are integers but for an offset.
+        offset = 2 * parity - quantiser
+        nearest = np.floor((magnitudes - offset * FINE_STEP) / (4 * FINE_STEP) + 0.5).astype(np.int32)
+        k = np.maximum(2 * nearest + parity, parity)
+        lowest[branch], chosen[branch] = cost(k), k
+        for other in (np.maximum(k - 2, parity), np.zeros_like(k)) if parity == 0 else (np.maximum(k - 2, parity),):
+            found = cost(other)
+            better = found < lowest[branch]
+            lowest[branch][better], chosen[branch][better] = found[better], other[better]
+    return lowest, chosen
+
+
+def search(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> np.ndarray:
+    """Symbols of the cheapest paths for ``values`` (n,), 1/64 step relative to the location; ``table_ids``: those of Q0."""
+    size, count = len(values), _count(len(values))
+    lowest, chosen = _branches(values, table_ids, constants)
+    total = np.full((_STATES, count), _FAR)
+    total[0] = 0
+    second = np.zeros((-(-size // count), _STATES, count), bool)
+    for number, column in enumerate(_columns(size)):
+        width = column.stop - column.start
+        costs = lowest[:, column]
+        before = total[:, :width]
+        first, other = (before[_BEFORE[:, i]] + costs[_BRANCH[:, i]] for i in range(2))
+        second[number, :, :width] = other < first
+        total[:, :width] = np.minimum(first, other)
+    state = total.argmin(0)
+    symbols = np.empty(size, np.int64)
+    trellises = np.arange(count)
+    for number, column in reversed(list(enumerate(_columns(size)))):
+        width = column.stop - column.start
+        taken = second[number, state[:width], trellises[:width]].astype(np.int64)
+        branch = _BRANCH[state[:width], taken]
+        symbols[column] = chosen[branch, np.arange(column.start, column.stop)]
+        state[:width] = _BEFORE[state[:width], taken]
+    return np.where(values < 0, -symbols, symbols)
+
+
+class Trellis:
+    """The ``trellis`` channel. Tables 0 ... 255 of the coder are those of ``round``, then come those of the trellis."""
+
+    def __init__(self, tables: ChannelTables) -> None:
+        self._rounding, self._constants = Rounding(tables), load_tables()
+
+    def symbol_tables(self, model_tables: Tables) -> Tables:
+        own, end = self._constants.tables, model_tables.starts[_ROUND_TABLES]
+        return Tables(
+            np.concatenate([model_tables.frequencies[:end], own.frequencies]),
+            np.concatenate([model_tables.starts[:_ROUND_TABLES], end + own.starts]),
+            np.concatenate([model_tables.low_bits[:_ROUND_TABLES], own.low_bits]),
+        )
+
+    def _split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the coefficients in the trellises, and of all others."""
+        inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
+        if np.count_nonzero(inside) < LEAST:
+            inside[:] = False
+        return np.flatnonzero(inside), np.flatnonzero(~inside)
+
+    @staticmethod
+    def _ids(kind: int, scales: np.ndarray) -> np.ndarray:
+        """Tables of Q0 among those of the trellis; those of Q1 are the next."""
+        return 2 * (kind * (SCALE_END - FIRST_SCALE) + scales.astype(np.int64) - FIRST_SCALE)
+
+    def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        inside, others = self._split(scales)
+        symbols = np.empty(len(values), np.int64)
+        symbols[others] = self._rounding.quantise(values[others], kind, scales[others], block)
+        if len(inside):
+            symbols[inside] = search(values[inside], self._ids(kind, scales[inside]), self._constants)
+        return symbols
+
+    def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        inside, others = self._split(scales)
+        values = np.empty(len(symbols), np.int64)
+        values[others] = self._rounding.reconstruct(symbols[others], kind, scales[others], block)
+        if len(inside):
+            own = symbols[inside]
+            magnitudes = np.abs(own)
+            near = np.minimum(magnitudes, NEAR)
+            points = self._constants.centroids.reshape(-1, NEAR + 1)[self._ids(kind, scales[inside]) + quantisers(own), near]
+            points = points + (magnitudes - near) * (2 * FINE_STEP)
+            values[inside] = np.where(own < 0, -points, points)
+        return values
+
+    def write(
+        self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block
+    ) -> None:
+        inside, others = self._split(scales)
+        push(symbols[others], self._rounding.table_ids(kind, scales[others], block))
+        if len(inside):
+            own = symbols[inside]
+            ids = (_ROUND_TABLES + self._ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
+            for columns in _columns(len(own), together=2):
+                push(own[columns], ids[columns])
+
+    def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        inside, others = self._split(scales)
+        symbols = np.empty(len(scales), np.int64)
+        symbols[others] = pop(self._rounding.table_ids(kind, scales[others], block))
+        if len(inside):
+            own = np.empty(len(inside), np.int64)
+            first = (_ROUND_TABLES + self._ids(kind, scales[inside])).astype(np.uint16)
+            count = _count(len(own))
+            state = np.zeros(count, np.uint8)
+            for columns in _columns(len(own), together=2):
+                width = columns.stop - columns.start
+                # The quantiser after a symbol is the same for both parities.
+                both = np.concatenate([state, NEXT[state, 0]])[:width] & 1
+                found = pop(first[columns] + both)
+                own[columns] = found
+                parities = (found & 1).astype(np.uint8)
+                state = NEXT[state[:width], parities[:count]]
+                if width > count:
+                    state = NEXT[state[: width - count], parities[count:]]
+            symbols[inside] = own
+        return symbols
