@@ -224,7 +224,7 @@ def measure_field(inputs: Inputs) -> dict[str, Any]:
             coded = ~inputs.bundle.channels.free[0][flat_scales]
             symbols = channel.quantise(values[coded], 0, flat_scales[coded], (0, 1))
             encoder = SymbolEncoder(channel.symbol_tables(inputs.bundle.tables))
-            encoder.push(symbols, channel.table_ids(0, flat_scales[coded], (0, 1)))
+            channel.write(encoder.push, symbols, 0, flat_scales[coded], (0, 1))
             received = np.zeros(len(values))
             received[coded] = channel.reconstruct(symbols, 0, flat_scales[coded], (0, 1))
             row[name] = {

@@ -1,6 +1,6 @@
 """Fits the tables of the channel ``trellis``: ``python scripts/fit_trellis.py [WEIGHTS] [OUT.npz]`` (needs the extra 'train').
 
-Coefficients are drawn from the learned density of the weights, in trellises whose scales wander about; the encoder's own search
+Coefficients are drawn from the learned density of the weights, of all scales alike; the encoder's own search
 chooses their symbols, under tables counted in the round before. What few samples leave open is taken from the cells of the two
 quantisers without a choice of path. The result are constants of the format: another fit would be another format.
 """
@@ -18,13 +18,11 @@ from flowcodec.runtime import trellis
 from flowcodec.runtime.channel import SCALE_BITS, SCALE_LOG2_FIRST
 from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.trellis import FINE_STEP, FIRST_SCALE, LENGTH, NEAR, SCALE_END, TrellisTables
+from flowcodec.runtime.trellis import FINE_STEP, FIRST_SCALE, NEAR, SCALE_END, TrellisTables
 
 ROOT = Path(__file__).parents[1]
-ROUNDS, TRELLISES = 5, 1 << 15
-"""The last round has four times as many trellises."""
-SPREAD = 6.0
-"""Standard deviation of the scale indices within a trellis."""
+ROUNDS, CHUNK = 5, 1 << 20
+"""The last round has four chunks of coefficients of each kind, the others one."""
 PRIOR_COUNT = 300
 CELLS = 1 << 11
 LEAST_SEEN = 100
@@ -59,11 +57,9 @@ def freeze(masses: np.ndarray, centroids: np.ndarray) -> TrellisTables:
     return TrellisTables(Tables(np.concatenate(tables), starts, np.zeros(len(tables), np.int64)), centroids)
 
 
-def draw(density: ScaleMixture, kind: int, trellises: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(density: ScaleMixture, kind: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(values in 1/64 step, scale indices) in the order of a chunk."""
-    centre = generator.uniform(FIRST_SCALE - SPREAD, SCALE_END + SPREAD, trellises)
-    scales = np.rint(centre + SPREAD * generator.standard_normal((LENGTH, trellises))).reshape(-1)
-    scales = np.clip(scales, FIRST_SCALE, SCALE_END - 1).astype(np.int64)
+    scales = np.sort(generator.integers(FIRST_SCALE, SCALE_END, CHUNK))
     log_weights, deviations = density.components(log2_scales(scales.astype(np.float64)), kind)
     shares = log_weights.exp().cumsum(0).numpy()
     component = np.minimum((generator.random(len(scales)) > shares).sum(0), len(shares) - 1)
@@ -82,7 +78,7 @@ def fit(density: ScaleMixture) -> TrellisTables:
         counts, sums = np.zeros(prior.shape), np.zeros(prior.shape)
         for kind in range(KINDS):
             for _ in range(4 if number == ROUNDS - 1 else 1):
-                values, scales = draw(density, kind, TRELLISES, generator)
+                values, scales = draw(density, kind, generator)
                 symbols = trellis.search(values, 2 * (kind * SCALES + scales - FIRST_SCALE), constants)
                 magnitudes = np.minimum(np.abs(symbols), CELLS)
                 place = (scales - FIRST_SCALE, trellis.quantisers(symbols), magnitudes)

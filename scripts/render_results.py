@@ -3,7 +3,7 @@
     python scripts/render_results.py [--readme README.md] [--results results] [--figure docs/figures/kodak_rd.png]
 
 A table replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``; NAME is kodak, speed, lossless,
-ablation, effort or published.
+ablation, channels, effort or published.
 """
 
 import argparse
@@ -128,6 +128,21 @@ def ablation_table(document: Mapping[str, Any]) -> str:
     return "\n".join([markdown_table(["arm", "BD-rate", "lower half", "upper half", "kMAC a pixel"], rows), "", note])
 
 
+def channel_table(document: Mapping[str, Any]) -> str:
+    """What each channel saves against the first one, over the whole range and its two halves, and the times of all."""
+    rows = []
+    for row in document["rows"]:
+        each = row["bd_rate_percent_by_crop"]
+        cells = [f"{row[f'bd_rate_percent{part}']:+.2f} %" for part in ("", "_low", "_high")]
+        cells += [f"{min(each):+.1f} to {max(each):+.1f} %"]
+        cells += [f"{row[f'{side}_cpu_s_per_megapixel']:.1f} s" for side in ("encode", "decode")]
+        rows.append([f"`{row['channel']}`", *cells])
+    header = ["channel", "BD-rate", "lower half", "upper half", "crop by crop", "encoding, a megapixel", "decoding"]
+    steps = ", ".join(f"{step:g}" for step in document["steps"])
+    note = f"{document['data']}; steps {steps}; CPU time of one thread of a busy machine; model {document['model']}."
+    return f"{markdown_table(header, rows)}\n\n{note}"
+
+
 def effort_table(document: Mapping[str, Any]) -> str:
     """What each effort above the default saves and costs."""
     rows = [
@@ -196,6 +211,9 @@ def main() -> int:
         if "ablation" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "ablation", ablation_table(found["ablation"])))
+        if "channels" in found:
+            page = ROOT / "docs/ablations.md"
+            page.write_text(replace_block(page.read_text(), "channels", channel_table(found["channels"])))
         if "effort" in found:
             page = ROOT / "docs/ablations.md"
             page.write_text(replace_block(page.read_text(), "effort", effort_table(found["effort"])))

@@ -63,7 +63,7 @@ def test_options_reach_the_encoder(settings_seen, photo, tmp_path):
         ("-q", 101),
         ("-q", -1),
         ("-q", 50, "--step", 20),
-        ("--channel", "trellis"),
+        ("--channel", "vector"),
         ("--threads", 0),
         ("--seed", 1 << 32),
         ("--seed", -1),

@@ -91,8 +91,10 @@ def encode(
         int | None, typer.Option("--max-error", metavar="N", min=0, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
-        Literal["round", "dither", "gaussian"],
-        typer.Option(help="How noise is simulated: smallest files, exact bits, or exact Gaussian noise (slow, small pictures)."),
+        Literal["round", "dither", "trellis", "gaussian"],
+        typer.Option(
+            help="How noise is simulated: fast, exact bits, smallest files, or exact Gaussian noise (slow, small pictures)."
+        ),
     ] = "round",
     model: ModelName = "default",
     threads: Threads = None,

@@ -55,6 +55,15 @@ def test_speed_table() -> None:
     assert "| decode | 0.50 s |" in table and "41.2 k per pixel" in table and "24 megapixels | 900 / 700 MiB" in table
 
 
+def test_channel_table() -> None:
+    row = {f"bd_rate_percent{part}": value for part, value in (("", -4.444), ("_low", -3.0), ("_high", -5.0))}
+    row |= {"channel": "trellis", "bd_rate_percent_by_crop": [-5.06, -3.0]}
+    row |= {"encode_cpu_s_per_megapixel": 5.26, "decode_cpu_s_per_megapixel": 4.0}
+    document = {"rows": [row], "steps": [10.0, 30.0], "data": "crops", "model": "00ff"}
+    expected = "| `trellis` | -4.44 % | -3.00 % | -5.00 % | -5.1 to -3.0 % | 5.3 s | 4.0 s |"
+    assert expected in SCRIPT["channel_table"](document)
+
+
 def test_effort_table() -> None:
     row = {"effort": 6, "bd_rate_percent": -4.44, "bd_rate_percent_by_crop": [-5.0, -3.0], "cpu_s_per_megapixel": 81.6}
     document = {"rows": [{}, row], "steps": [10.0, 30.0], "data": "crops", "model": "00ff"}

@@ -18,7 +18,7 @@ from flowcodec.runtime.encode import EncodeSettings, encode_detailed, encode_pic
 from flowcodec.runtime.image import Picture
 
 
-@pytest.mark.parametrize("channel", ["round", "dither"])
+@pytest.mark.parametrize("channel", ["round", "dither", "trellis"])
 def test_certificates_hold_with_little_slack(photograph: np.ndarray, channel: str) -> None:
     """Slack at most 1 % + 128 bytes, over qualities and sizes down to a pixel."""
     for side, quality in ((1, 50), (17, 0), (64, 100), (96, 20), (96, 60), (160, 85)):

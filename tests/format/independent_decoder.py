@@ -14,6 +14,7 @@ import onnx
 from .independent_frame import LATENT, LOSSLESS, Array, Coder, Header, read_boxes, read_header, require, with_alpha
 from .independent_gaussian import read_gaussian
 from .independent_lossless import decode_lossless
+from .independent_trellis import read_trellis
 
 
 # --- 5.1, 5.2: integers
@@ -83,7 +84,9 @@ OPERATORS: dict[str, Callable[..., Array]] = {
 class Model:
     """The arrays and the networks of a model file (5.6)."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, constants: Path) -> None:
+        """``constants``: the folder of what comes with the decoder."""
+        self.constants = constants
         digest = hashlib.sha256()
         self.arrays: dict[str, Array] = {}
         self.graphs: dict[str, Any] = {}
@@ -119,6 +122,9 @@ def read_residuals(coder: Coder, header: Header, stage: int, scales: Array) -> A
         s = scales[first : first + (1 << 18)]
         if header.mode & 3 == 3:
             residuals.append(np.array(read_gaussian(coder, header.seed, (number, stage), s.tolist()), np.int64))
+            continue
+        if header.mode & 3 == 2:
+            residuals.append(read_trellis(coder, kind, s, channels["centroids"], coder.model.constants / "trellis.npz"))
             continue
         amplitude, tables, u = np.zeros_like(s), 128 * kind + s, np.zeros_like(s)
         if dither:
@@ -218,7 +224,7 @@ def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced:
     if header.mode & 8:
         values = decode_lossless(boxes, header, pixel_model_path)
         return with_alpha(values[..., 0] if values.shape[-1] == 1 else values, boxes, header)
-    model = Model(model_path)
+    model = Model(model_path, pixel_model_path.parent)
     require(all(kind not in LOSSLESS for kind, _ in boxes), "pixels in a lossy file")
     require(header.model == model.hash, "coded with another model")
     levels, step = (max(header.height, header.width) - 1).bit_length(), step_of(header.step)

@@ -65,7 +65,7 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode & 3 != 2 and mode < 32 and mode & 24 != 16, "reserved mode")
+    require(mode < 32 and mode & 24 != 16, "reserved mode")
     require(step <= (1408 if mode < 8 else 127 if mode < 16 else 32767), "step index or largest error out of range")
     require(mode < 8 or (mode & 3 == 0 and seed == 0), "reserved values in a lossless file")
     require(len(data) == end + 8, "header too short or too long")
@@ -109,7 +109,7 @@ class Coder:
         return values
 
     def chunk(self, tables: Array, known: Sequence[Any] | None = None, known_low_bits: Array | None = None) -> Array:
-        """Section 6.3: the symbols k of coefficients with these tables, the model's or those of section 6.6."""
+        """Section 6.3: the symbols k of coefficients with these tables, the model's or those of sections 6.6 and 6.7."""
         known = self.model.tables if known is None else known
         low_bits = (self.model.arrays["tables.low_bits"] if known_low_bits is None else known_low_bits)[tables]
         reach = np.array([len(known[t]) // 2 - 1 for t in tables], np.int64)

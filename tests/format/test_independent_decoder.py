@@ -97,7 +97,7 @@ def model_with_couplings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("channel", ["round", "dither"])
+@pytest.mark.parametrize("channel", ["round", "dither", "trellis"])
 @pytest.mark.parametrize("color", [True, False])
 @pytest.mark.parametrize("step", [1, 40])
 def test_model_with_couplings(photograph: np.ndarray, model_with_couplings: Path, channel: str, color: bool, step: float) -> None:

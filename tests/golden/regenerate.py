@@ -27,6 +27,7 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
     return {
         "color_round": (crop, {"step": 16}),
         "color_dither": (crop, {"step": 16, "channel": "dither", "seed": 1234}),
+        "color_trellis": (photograph[100:164, 200:330], {"step": 8, "channel": "trellis"}),
         "color_coarse": (photograph, {"step": 200}),
         "color_fine": (crop[:33, :40], {"step": 1}),
         "grey": (crop[:, :, 1], {"quality": 50}),

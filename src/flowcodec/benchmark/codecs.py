@@ -19,7 +19,8 @@ QUICK_IMAGES = 3
 
 def every_codec() -> dict[str, Codec]:
     """Installed or not."""
-    return {codec.name: codec for codec in (*CLASSICAL, *MODERN, FlowCodec(), FlowCodec(channel="dither"))}
+    ours = (FlowCodec(), FlowCodec(channel="trellis"), FlowCodec(channel="dither"))
+    return {codec.name: codec for codec in (*CLASSICAL, *MODERN, *ours)}
 
 
 def slow_codecs() -> dict[str, Codec]:

@@ -43,9 +43,9 @@ class Tables:
         """-log2 of the probability of each entry of ``frequencies``, bits; for accounts, never for decoding."""
         return (TABLE_BITS - np.log2(self.frequencies)).astype(np.float32)
 
-    def bits(self, table: int, symbols: np.ndarray) -> float:
-        """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under one table."""
-        return float(self.costs[self.starts[table] + symbols].sum(dtype=np.float64))
+    def bits(self, table_ids: np.ndarray, symbols: np.ndarray) -> float:
+        """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under their tables."""
+        return float(self.costs[self.starts[table_ids] + symbols].sum(dtype=np.float64))
 
     @classmethod
     def none(cls) -> "Tables":
@@ -71,8 +71,9 @@ def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int
     """(stable order by table, [(table, begin, end)] with tables ascending)."""
     order = np.argsort(table_ids, kind="stable")
     counts = np.bincount(table_ids)
-    ends = np.cumsum(counts)
-    return order, [(int(t), int(ends[t] - counts[t]), int(ends[t])) for t in np.flatnonzero(counts)]
+    tables = np.flatnonzero(counts)
+    ends = np.cumsum(counts[tables]).tolist()
+    return order, list(zip(tables.tolist(), [0, *ends[:-1]], ends, strict=True))
 
 
 def _bits_of(frequencies: np.ndarray, symbols: np.ndarray) -> float:
@@ -105,10 +106,8 @@ class SymbolEncoder:
         symbols = (clipped + reach).astype(np.int32)
         order, groups = _groups(table_ids)
         symbols = symbols[order]
-        for table, begin, end in groups:
-            part = symbols[begin:end]
-            self.ideal_bits += self.tables.bits(table, part)
-            self._operations.append((part, self.tables.model(table)))
+        self._operations += [(symbols[begin:end], self.tables.model(table)) for table, begin, end in groups]
+        self.ideal_bits += self.tables.bits(table_ids[order], symbols)
         for bits in np.unique(low_bits[low_bits > 0]):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << int(bits)) - 1)), int(bits))
@@ -184,7 +183,7 @@ class SymbolDecoder:
         ordered = np.empty(len(table_ids), np.int32)
         for table, begin, end in groups:
             ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
-            self._spend(self.tables.bits(table, ordered[begin:end]))
+        self._spend(self.tables.bits(table_ids[order], ordered))
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
         high = np.empty(len(table_ids), np.int64)
         high[order] = ordered

@@ -191,12 +191,12 @@ def _parse_header(payload: memoryview) -> Header:
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
     if cursor.remaining:
         raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
-    channel = next((name for name, number in CHANNEL_IDS.items() if number == mode & _CHANNEL_MASK), None)
-    if mode & _RESERVED_BITS or channel is None:
+    if mode & _RESERVED_BITS:
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
     try:
         channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
         depth = 16 if mode & _DEEP_BIT else 8
+        channel = next(name for name, number in CHANNEL_IDS.items() if number == mode & _CHANNEL_MASK)
         return Header(width, height, channels, step_index, channel, seed, model_id, lossless, depth)
     except InputError as error:
         raise FormatError(f"header: {error}") from error

@@ -62,9 +62,7 @@ class _Latent:
     def _read(self, tables: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def _quantise(
-        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block
-    ) -> np.ndarray:
+    def _quantise(self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block) -> np.ndarray:
         raise NotImplementedError
 
     def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
@@ -125,9 +123,7 @@ class LatentEncoder(_Latent):
         self._feedback.record(site.stage, sites - values[there] * steps)
         return values
 
-    def _quantise(
-        self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block
-    ) -> np.ndarray:
+    def _quantise(self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block) -> np.ndarray:
         symbols = self.channel.quantise(values, site.stage.kind, scales, block)
         if self.region is None:
             return symbols

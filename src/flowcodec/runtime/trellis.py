@@ -1,15 +1,17 @@
 """The ``trellis`` channel: dependent scalar quantisation, with an 8-state machine that the parities of the symbols drive.
 
-There are two quantisers, Q0 with the even multiples of a fine step and Q1 with the odd ones and zero. Which of them a coefficient
-has is told by a state that starts at 0 and moves on with the parity of each symbol, so that the points in reach lie twice as dense
-as those that are coded. The encoder looks for the path of least D + price * R with the Viterbi algorithm; the decoder walks one.
+There are two quantisers, Q0 with the even multiples of a fine step and Q1 with the odd ones and zero. Which of them a
+coefficient has is told by a state that starts at 0 and moves on with the parity of each symbol, so that the points in reach lie
+twice as dense as those that are coded. The encoder looks for the path of least D + price * R (Viterbi); the decoder walks one.
 
-The coefficients of a chunk with scales that are worth it are dealt out to trellises of up to ``LENGTH`` each, which advance
-together: the coefficients of *column* j are those of rank j * B ... (j + 1) * B - 1, B the number of trellises. Two columns
-can be read at a time, since a quantiser does not depend on the parity just before it. All others are coded as in ``round``.
+The N coefficients of a chunk with scales that are worth it are dealt out to B = floor(sqrt(N)) >> 1 trellises, which advance
+together: the coefficients of *column* j are those of rank j B ... (j + 1) B - 1. Long trellises gain more, since their first
+symbols have little choice; short ones are read in fewer pieces. Over chunks of all sizes B as the root of N serves both best.
+Ranked by their scales, the first of a trellis are those with least to gain, and a column has few tables. Two columns can be
+read at a time: a quantiser does not depend on the parity just before it. All other coefficients are as in ``round``.
 
 Reference: Schwarz, Nguyen, Marpe & Wiegand, Hybrid video coding with trellis-coded quantization, DCC 2019; Fischer & Wang,
-Entropy-constrained trellis-coded quantization, 1992; Ungerboeck, Channel coding with multilevel/phase signals, 1982 (the machine).
+Entropy-constrained trellis-coded quantization, 1992; Ungerboeck, Channel coding with multilevel/phase signals, 1982 (the code).
 """
 
 import math
@@ -28,14 +30,13 @@ NEXT = np.array([[0, 2], [5, 7], [1, 3], [4, 6], [2, 0], [7, 5], [3, 1], [6, 4]]
 """State after a symbol of even or odd parity; the states with an odd number have the quantiser Q1."""
 FINE_STEP = 36
 """Distance of the points of both quantisers together, in 1/64 step."""
-LENGTH = 32
-FIRST_SCALE, SCALE_END = 12, 62
+FIRST_SCALE, SCALE_END = 10, 62
 """Scale indices in a trellis: below, it gains nothing; above, raw low bits would hide the parity."""
-LEAST = 256
+LEAST = 64
 """Coefficients below which a chunk has no trellis: many small steps of the decoder for few bits."""
 NEAR = 8
 """Magnitudes with reconstructions of their own."""
-RATE_WEIGHT = 0.7
+RATE_WEIGHT = 0.85
 """Price of a bit over that of the high-rate theory, as in the cells of ``round``."""
 DATA = Path(__file__).with_name("trellis.npz")
 
@@ -84,7 +85,7 @@ _BEFORE, _BRANCH = _predecessors()
 
 def _count(coefficients: int) -> int:
     """Number of trellises."""
-    return -(-coefficients // LENGTH)
+    return math.isqrt(coefficients) // 2
 
 
 def _columns(coefficients: int, together: int = 1) -> Iterator[slice]:
@@ -104,39 +105,39 @@ def quantisers(symbols: np.ndarray) -> np.ndarray:
     return found
 
 
-def _branches(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> tuple[np.ndarray, np.ndarray]:
-    """(4, n) least cost and its magnitude of each coefficient on each branch, 2 * quantiser + parity.
+def _costs(magnitudes: np.ndarray, k: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> np.ndarray:
+    """(n,) squared error + price * bits of each magnitude k of a symbol; of numbers beyond a table's reach about their length."""
+    near = np.minimum(k, NEAR)
+    points = constants.centroids.reshape(-1)[table_ids * (NEAR + 1) + near] + (k - near) * (2 * FINE_STEP)
+    inside = np.minimum(k, constants.tables.reach[table_ids])
+    bits = constants.costs[constants.cost_starts[table_ids] + inside]
+    beyond = k - inside
+    if beyond.any():
+        bits += 2 * np.log2(1 + beyond).astype(np.float32)
+    return (magnitudes - points.astype(np.float32)) ** 2 + np.float32(_PRICE) * bits
 
-    ``table_ids``: those of Q0. Of a parity the two nearest magnitudes are tried, and zero.
+
+def _branches(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> tuple[np.ndarray, np.ndarray]:
+    """(4, n) least cost, and its magnitude, of each coefficient on each branch, 2 * quantiser + parity.
+
+    ``table_ids``: those of Q0. Of a parity the nearest magnitude, the next smaller one and, where it is even, zero are tried.
     """
     magnitudes = np.abs(values).astype(np.float32)
     lowest = np.empty((4, len(values)), np.float32)
     chosen = np.empty((4, len(values)), np.int32)
-    centroids = constants.centroids.reshape(-1)
     for branch in range(4):
         quantiser, parity = branch >> 1, branch & 1
-        ids = table_ids + quantiser
-        starts, reach = constants.cost_starts[ids], constants.tables.reach[ids]
-
-        def cost(k: np.ndarray) -> np.ndarray:
-            near = np.minimum(k, NEAR)
-            points = centroids[ids * (NEAR + 1) + near] + (k - near) * (2 * FINE_STEP)
-            inside = np.minimum(k, reach)
-            bits = constants.costs[starts + inside]
-            beyond = k - inside
-            if beyond.any():
-                bits = bits + 2 * np.log2(1 + beyond).astype(np.float32)
-            return (magnitudes - points.astype(np.float32)) ** 2 + np.float32(_PRICE) * bits
-
-        # In units of four fine steps the points of a branch are integers but for an offset.
-        offset = 2 * parity - quantiser
-        nearest = np.floor((magnitudes - offset * FINE_STEP) / (4 * FINE_STEP) + 0.5).astype(np.int32)
-        k = np.maximum(2 * nearest + parity, parity)
-        lowest[branch], chosen[branch] = cost(k), k
-        for other in (np.maximum(k - 2, parity), np.zeros_like(k)) if parity == 0 else (np.maximum(k - 2, parity),):
-            found = cost(other)
-            better = found < lowest[branch]
-            lowest[branch][better], chosen[branch][better] = found[better], other[better]
+        # The points of a branch are four fine steps apart.
+        offset = (2 * parity - quantiser) * FINE_STEP
+        nearest = np.floor((magnitudes - offset) / (4 * FINE_STEP) + 0.5).astype(np.int32)
+        candidates = [np.maximum(2 * nearest + parity, parity)]
+        candidates.append(np.maximum(candidates[0] - 2, parity))
+        if parity == 0:
+            candidates.append(np.zeros_like(candidates[0]))
+        costs = np.stack([_costs(magnitudes, k, table_ids + quantiser, constants) for k in candidates])
+        best = costs.argmin(0)[None]
+        lowest[branch] = np.take_along_axis(costs, best, 0)[0]
+        chosen[branch] = np.take_along_axis(np.stack(candidates), best, 0)[0]
     return lowest, chosen
 
 
@@ -181,11 +182,12 @@ class Trellis:
         )
 
     def _split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the coefficients in the trellises, and of all others."""
+        """Places of the coefficients in the trellises, in the order of their scales, and of all others."""
         inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
         if np.count_nonzero(inside) < LEAST:
             inside[:] = False
-        return np.flatnonzero(inside), np.flatnonzero(~inside)
+        places = np.flatnonzero(inside)
+        return places[np.argsort(scales[places], kind="stable")], np.flatnonzero(~inside)
 
     @staticmethod
     def _ids(kind: int, scales: np.ndarray) -> np.ndarray:
@@ -213,9 +215,7 @@ class Trellis:
             values[inside] = np.where(own < 0, -points, points)
         return values
 
-    def write(
-        self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block
-    ) -> None:
+    def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
         inside, others = self._split(scales)
         push(symbols[others], self._rounding.table_ids(kind, scales[others], block))
         if len(inside):

@@ -1,0 +1,137 @@
+"""The ``trellis`` channel: its machine, the search for the cheapest path, what it gains, and the order of its symbols."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+
+import flowcodec
+from flowcodec.runtime import trellis
+from flowcodec.runtime.channel import SCALE_BITS, SCALE_COUNT, SCALE_LOG2_FIRST, Rounding, make_channel
+from flowcodec.runtime.coder import TABLE_BITS, SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.encode import EncodeSettings, encode_detailed
+from flowcodec.runtime.image import Picture
+from flowcodec.runtime.trellis import FINE_STEP, FIRST_SCALE, LEAST, NEXT, SCALE_END, Trellis
+
+MODEL = flowcodec.load_model()
+BLOCK = (0, 17)
+
+
+def values_of(scales: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Values in 1/64 step that are about as wide as the scales say."""
+    return np.random.default_rng(seed).laplace(0, 45 * 2.0 ** (scales / (1 << SCALE_BITS) + SCALE_LOG2_FIRST))
+
+
+def ids_of(scales: np.ndarray) -> np.ndarray:
+    return 2 * (scales.astype(np.int64) - FIRST_SCALE)
+
+
+def test_the_machine_is_the_code_of_ungerboeck() -> None:
+    """Quantisers q and parities p of any path satisfy the parity check q0 + q1 + q3 + p2 = 0 (octal 13, 04), lags as indices."""
+    parities = np.random.default_rng(0).integers(0, 2, 500)
+    state, found = 0, []
+    for parity in parities:
+        found.append(state & 1)
+        state = NEXT[state, parity]
+    q = np.array(found)
+    assert not ((q[3:] + q[2:-1] + q[:-3] + parities[1:-2]) % 2).any()
+    assert set(q) == {0, 1}
+    assert ((NEXT[:, 0] & 1) == (NEXT[:, 1] & 1)).all(), "two columns are read at once"
+    assert (np.bincount(NEXT.reshape(-1)) == 2).all()
+
+
+def test_tables_are_distributions_and_constants_of_the_format() -> None:
+    constants = trellis.load_tables()
+    tables = constants.tables
+    assert len(tables.starts) - 1 == 2 * 2 * (SCALE_END - FIRST_SCALE)
+    assert (np.add.reduceat(tables.frequencies.astype(np.int64), tables.starts[:-1]) == 1 << TABLE_BITS).all()
+    assert tables.frequencies.min() >= 1
+    numbers = [tables.frequencies, tables.starts, constants.centroids]
+    assert hashlib.sha256(b"".join(a.astype("<i8").tobytes() for a in numbers)).hexdigest()[:16] == CONSTANTS
+    points = constants.centroids.astype(int)
+    expected = np.arange(trellis.NEAR + 1) * 2 - np.arange(2)[:, None] * (np.arange(trellis.NEAR + 1) > 0)
+    assert (np.diff(points) >= 0).all() and (points[..., 0] == 0).all()
+    assert (np.abs(points - expected * FINE_STEP) <= FINE_STEP).all(), "reconstructions stay about the points"
+
+
+def test_the_quantisers_together_are_finer_than_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no price of bits and wide values the error lies 0.95 dB below that of a uniform quantiser with the step of either."""
+    monkeypatch.setattr(trellis, "_PRICE", 0.0)
+    scales = np.full(40_000, SCALE_END - 1)
+    values = np.random.default_rng(2).uniform(-64 * 40, 64 * 40, len(scales))
+    symbols = trellis.search(values, ids_of(scales), trellis.load_tables())
+    quantisers = trellis.quantisers(symbols)
+    points = np.sign(symbols) * (2 * np.abs(symbols) - quantisers) * FINE_STEP
+    far = np.abs(symbols) > 2 * trellis.NEAR
+    gain_db = 10 * np.log10((2 * FINE_STEP) ** 2 / 12 / np.mean((points - values)[far] ** 2))
+    assert 0.95 < gain_db < 1.53
+
+
+def path_cost(symbols: np.ndarray, values: np.ndarray, scales: np.ndarray) -> float:
+    """D + price * R of symbols, by the channel's own reconstruction and tables."""
+    constants = trellis.load_tables()
+    ids = ids_of(scales) + trellis.quantisers(symbols)
+    points = constants.centroids.reshape(-1, trellis.NEAR + 1)[ids, np.abs(symbols)]
+    bits = constants.tables.costs[constants.tables.starts[ids] + constants.tables.reach[ids] + symbols]
+    return float(((np.abs(values) - points) ** 2 + trellis._PRICE * bits).sum())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_path_is_cheaper(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all paths of one trellis with magnitudes up to 3 none costs less than the one that is found."""
+    monkeypatch.setattr(trellis, "_count", lambda coefficients: 1)
+    generator = np.random.default_rng(seed)
+    scales = generator.integers(FIRST_SCALE, 26, 6)
+    values = np.clip(values_of(scales, seed), -150, 150)
+    found = path_cost(trellis.search(values, ids_of(scales), trellis.load_tables()), values, scales)
+    signs = np.where(values < 0, -1, 1)
+    least = min(path_cost(np.array(path) * signs, values, scales) for path in itertools.product(range(4), repeat=6))
+    assert found <= least * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, LEAST - 1, LEAST, LEAST + 1, 2048, 3001])
+def test_symbols_come_back_from_the_coder(count: int) -> None:
+    """Any number of coefficients of any scales: the decoder finds the quantisers as it goes, bytes are those of the tables."""
+    scales = np.random.default_rng(count).integers(0, SCALE_COUNT, count).astype(np.uint8)
+    if count == LEAST:
+        scales = np.clip(scales, FIRST_SCALE, SCALE_END - 1)
+    values = values_of(scales)
+    for kind in (0, 1):
+        channel = make_channel("trellis", MODEL.channels, 0)
+        assert isinstance(channel, Trellis)
+        tables = channel.symbol_tables(MODEL.tables)
+        symbols = channel.quantise(values, kind, scales, BLOCK)
+        encoder = SymbolEncoder(tables)
+        channel.write(encoder.push, symbols, kind, scales, BLOCK)
+        data = encoder.finish()
+        assert 8 * len(data) <= 1.001 * encoder.ideal_bits + 96
+        decoder = SymbolDecoder(tables, data)
+        np.testing.assert_array_equal(channel.read(decoder.pop, kind, scales, BLOCK), symbols)
+        decoder.finish()
+        errors = np.abs(channel.reconstruct(symbols, kind, scales, BLOCK) - values)
+        assert errors.max(initial=0) <= 64 * 2.5
+
+
+def test_few_coefficients_are_rounded() -> None:
+    scales = np.full(LEAST - 1, 30, np.uint8)
+    channel, plain = Trellis(MODEL.channels), Rounding(MODEL.channels)
+    values = values_of(scales)
+    np.testing.assert_array_equal(channel.quantise(values, 0, scales, BLOCK), plain.quantise(values, 0, scales, BLOCK))
+    more = np.append(scales, scales[:1])
+    assert (channel.quantise(values_of(more), 0, more, BLOCK) != plain.quantise(values_of(more), 0, more, BLOCK)).any()
+
+
+@pytest.mark.parametrize("step", [6.0, 20.0])
+def test_cheaper_than_rounding(photograph: np.ndarray, step: float) -> None:
+    """Squared error + slope * bits of whole files falls by more than 1.5 % of the bits' part, slope that of high-rate theory."""
+    pixels = photograph[128:384, 256:512]
+    costs = {}
+    for channel in ("round", "trellis"):
+        data = encode_detailed(Picture(pixels), EncodeSettings(step=step, channel=channel, threads=1)).data
+        error = float(((flowcodec.decode(data, threads=1).astype(float) - pixels) ** 2).sum())
+        costs[channel] = error / (step**2 * np.log(2) / 6), 8 * len(data)
+    assert sum(costs["trellis"]) < sum(costs["round"]) - 0.015 * costs["round"][1]
+
+
+CONSTANTS = "9441e1da16ecfdb8"
