@@ -2,8 +2,8 @@
 
     python benchmarks/channels.py DATA... [--channels trellis dither] [--out results/channels.json]
 
-Real bytes and real decodes of centre crops of the part of DATA that training never sees. BD-rate of the mean curve over all crops,
-over the PSNR that both channels reach and over its two halves, and as the range over the crops; one thread.
+Real bytes and real decodes of centre crops of the part of DATA that training never sees. BD-rate of the mean curve over all
+crops, over the PSNR that both channels reach and over its two halves, and as the range over the crops; one thread.
 """
 
 import argparse

@@ -8,7 +8,6 @@ import numpy as np
 from .independent_frame import Array, Coder
 
 FIRST, LAST, SCALES, LEAST = 10, 61, 52, 64
-EVEN, ODD = (0, 5, 1, 4, 2, 7, 3, 6), (2, 7, 3, 6, 0, 5, 1, 4)
 
 
 def read_trellis(coder: Coder, kind: int, scales: Array, centroids: Array, constants: Path) -> Array:
@@ -27,19 +26,16 @@ def read_trellis(coder: Coder, kind: int, scales: Array, centroids: Array, const
     inside.sort(key=lambda place: scales[place])  # a stable sort
     width = math.isqrt(len(inside)) >> 1
     columns = [inside[first : first + width] for first in range(0, len(inside), width or 1)]
-    states = [0] * width
-    for first in range(0, len(columns), 2):
-        pair = columns[first : first + 2]
-        # The quantiser of the second column is that after either parity of the first.
-        quantisers = [states[i] % 2 for i in range(len(pair[0]))] + [
-            EVEN[states[i]] % 2 for column in pair[1:] for i in range(len(column))
-        ]
-        places = [place for column in pair for place in column]
-        rows = [s - FIRST for s in scales[places].tolist()]
-        ids = [256 + 2 * (SCALES * kind + row) + t for row, t in zip(rows, quantisers, strict=True)]
-        for index, number in enumerate(coder.chunk(np.array(ids), tables, low_bits).tolist()):
-            near, i = min(abs(number), 8), index % len(pair[0])
-            r = int(points[kind, rows[index], quantisers[index], near]) + 72 * (abs(number) - near)
-            residuals[places[index]] = r if number > 0 else -r
-            states[i] = (ODD if number % 2 else EVEN)[states[i]]
+    t, p = np.zeros((2, len(columns) + 5, width), np.int64)  # from the sixth row on; what is before the trellises is zero
+    for first in range(0, len(columns), 3):
+        group = list(enumerate(columns[first : first + 3], first + 5))
+        for n, _ in group:
+            t[n] = (t[n - 2] + t[n - 5] + p[n - 3]) % 2
+        members = [(place, n, i) for n, column in group for i, place in enumerate(column)]
+        ids = [256 + 2 * (SCALES * kind + int(scales[place]) - FIRST) + t[n, i] for place, n, i in members]
+        for (place, n, i), number in zip(members, coder.chunk(np.array(ids), tables, low_bits).tolist(), strict=True):
+            p[n, i] = number % 2
+            near = min(abs(number), 8)
+            r = int(points[kind, scales[place] - FIRST, t[n, i], near]) + 72 * (abs(number) - near)
+            residuals[place] = r if number > 0 else -r
     return residuals

@@ -1,14 +1,15 @@
-"""The ``trellis`` channel: dependent scalar quantisation, with an 8-state machine that the parities of the symbols drive.
+"""The ``trellis`` channel: dependent scalar quantisation, two quantisers that the parities of earlier symbols choose from.
 
-There are two quantisers, Q0 with the even multiples of a fine step and Q1 with the odd ones and zero. Which of them a
-coefficient has is told by a state that starts at 0 and moves on with the parity of each symbol, so that the points in reach lie
-twice as dense as those that are coded. The encoder looks for the path of least D + price * R (Viterbi); the decoder walks one.
+Q0 has the even multiples of a fine step, Q1 the odd ones and zero. Along a *trellis* of coefficients, with p the parities of the
+symbols, the quantisers t follow a convolutional code, t[n] = t[n - 2] + t[n - 5] + p[n - 3] (mod 2), of 32 states, so that the
+points in reach lie twice as dense as those that are coded. The encoder looks for the path of least D + price * R with the
+Viterbi algorithm; the decoder walks one, at a cost that does not grow with the states.
 
 The N coefficients of a chunk with scales that are worth it are dealt out to B = floor(sqrt(N)) >> 1 trellises, which advance
 together: the coefficients of *column* j are those of rank j B ... (j + 1) B - 1. Long trellises gain more, since their first
 symbols have little choice; short ones are read in fewer pieces. Over chunks of all sizes B as the root of N serves both best.
-Ranked by their scales, the first of a trellis are those with least to gain, and a column has few tables. Two columns can be
-read at a time: a quantiser does not depend on the parity just before it. All other coefficients are as in ``round``.
+Ranked by their scales, the first of a trellis are those with least to gain, and a column has few tables. Three columns can be
+read at a time: no quantiser depends on the two parities just before it. All other coefficients are as in ``round``.
 
 Reference: Schwarz, Nguyen, Marpe & Wiegand, Hybrid video coding with trellis-coded quantization, DCC 2019; Fischer & Wang,
 Entropy-constrained trellis-coded quantization, 1992; Ungerboeck, Channel coding with multilevel/phase signals, 1982 (the code).
@@ -18,6 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,8 @@ from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Pu
 from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 
-NEXT = np.array([[0, 2], [5, 7], [1, 3], [4, 6], [2, 0], [7, 5], [3, 1], [6, 4]], np.uint8)
-"""State after a symbol of even or odd parity; the states with an odd number have the quantiser Q1."""
+QUANTISER_LAGS, PARITY_LAG = (2, 5), 3
+"""Of the code: parity checks 45 and 10 in octal."""
 FINE_STEP = 36
 """Distance of the points of both quantisers together, in 1/64 step."""
 FIRST_SCALE, SCALE_END = 10, 62
@@ -40,7 +42,8 @@ RATE_WEIGHT = 0.85
 """Price of a bit over that of the high-rate theory, as in the cells of ``round``."""
 DATA = Path(__file__).with_name("trellis.npz")
 
-_STATES = len(NEXT)
+_MEMORY = max(QUANTISER_LAGS)
+_STATES = 1 << _MEMORY
 _ROUND_TABLES = 2 * SCALE_COUNT
 _PRICE = RATE_WEIGHT * math.log(2) / 6 * 4**FRACTION_BITS
 _FAR = np.float32(1e20)
@@ -73,11 +76,18 @@ def load_tables() -> TrellisTables:
         return TrellisTables(tables, arrays["centroids"].astype(np.int32))
 
 
+def _next_states() -> np.ndarray:
+    """(32, 2) state after each state and parity. Bit i is what is known of the quantiser i symbols ahead: bit 0 is the next."""
+    state = np.arange(_STATES)[:, None]
+    taps = sum(1 << (lag - 1) for lag in QUANTISER_LAGS)
+    return (state >> 1) ^ np.where(state & 1, taps, 0) ^ (np.arange(2) << (PARITY_LAG - 1))
+
+
 def _predecessors() -> tuple[np.ndarray, np.ndarray]:
-    """(8, 2) states before each state, and the branches (2 * quantiser + parity) that lead from them."""
-    states = np.array([[s for s in range(_STATES) if target in NEXT[s]] for target in range(_STATES)])
-    branches = [[2 * (s & 1) + list(NEXT[s]).index(target) for s in row] for target, row in enumerate(states)]
-    return states, np.array(branches)
+    """(32, 2) states before each state, and the branches (2 * quantiser + parity) that lead from them."""
+    order = np.argsort(_next_states().reshape(-1), kind="stable").reshape(_STATES, 2)
+    states, parities = order >> 1, order & 1
+    return states, 2 * (states & 1) + parities
 
 
 _BEFORE, _BRANCH = _predecessors()
@@ -93,16 +103,33 @@ def _columns(coefficients: int, together: int = 1) -> Iterator[slice]:
     return (slice(begin, min(begin + size, coefficients)) for begin in range(0, coefficients, size))
 
 
+class _Path:
+    """Quantisers and parities of the trellises of ``coefficients``, flat in their order, filled from the front."""
+
+    def __init__(self, coefficients: int) -> None:
+        self._count = _count(coefficients)
+        # Before a trellis begins all are zero.
+        self._head = _MEMORY * self._count
+        self._quantisers, self._parities = np.zeros((2, self._head + coefficients), np.uint8)
+
+    def quantisers(self, column: slice) -> np.ndarray:
+        """Those of one column, once the parities of all columns but the two before it are there."""
+        begin, end = column.start + self._head, column.stop + self._head
+        found = self._quantisers[begin:end]
+        found[:] = self._parities[begin - PARITY_LAG * self._count : end - PARITY_LAG * self._count]
+        for lag in QUANTISER_LAGS:
+            found ^= self._quantisers[begin - lag * self._count : end - lag * self._count]
+        return found
+
+    def take(self, columns: slice, symbols: np.ndarray) -> None:
+        self._parities[columns.start + self._head : columns.stop + self._head] = symbols & 1
+
+
 def quantisers(symbols: np.ndarray) -> np.ndarray:
     """0 or 1 for each symbol of the trellises of a chunk."""
-    state = np.zeros(_count(len(symbols)), np.uint8)
-    parities = (symbols & 1).astype(np.uint8)
-    found = np.empty(len(symbols), np.uint8)
-    for column in _columns(len(symbols)):
-        width = column.stop - column.start
-        found[column] = state[:width] & 1
-        state = NEXT[state[:width], parities[column]]
-    return found
+    path = _Path(len(symbols))
+    path.take(slice(0, len(symbols)), symbols)
+    return np.concatenate([path.quantisers(column) for column in _columns(len(symbols))])
 
 
 def _costs(magnitudes: np.ndarray, k: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> np.ndarray:
@@ -221,7 +248,7 @@ class Trellis:
         if len(inside):
             own = symbols[inside]
             ids = (_ROUND_TABLES + self._ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
-            for columns in _columns(len(own), together=2):
+            for columns in _columns(len(own), together=PARITY_LAG):
                 push(own[columns], ids[columns])
 
     def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
@@ -229,19 +256,12 @@ class Trellis:
         symbols = np.empty(len(scales), np.int64)
         symbols[others] = pop(self._rounding.table_ids(kind, scales[others], block))
         if len(inside):
-            own = np.empty(len(inside), np.int64)
-            first = (_ROUND_TABLES + self._ids(kind, scales[inside])).astype(np.uint16)
-            count = _count(len(own))
-            state = np.zeros(count, np.uint8)
-            for columns in _columns(len(own), together=2):
-                width = columns.stop - columns.start
-                # The quantiser after a symbol is the same for both parities.
-                both = np.concatenate([state, NEXT[state, 0]])[:width] & 1
-                found = pop(first[columns] + both)
-                own[columns] = found
-                parities = (found & 1).astype(np.uint8)
-                state = NEXT[state[:width], parities[:count]]
-                if width > count:
-                    state = NEXT[state[: width - count], parities[count:]]
-            symbols[inside] = own
+            ids = (_ROUND_TABLES + self._ids(kind, scales[inside])).astype(np.uint16)
+            path, singles = _Path(len(inside)), _columns(len(inside))
+            for columns in _columns(len(inside), together=PARITY_LAG):
+                for column in islice(singles, PARITY_LAG):
+                    ids[column] += path.quantisers(column)
+                found = pop(ids[columns])
+                path.take(columns, found)
+                symbols[inside[columns]] = found
         return symbols
