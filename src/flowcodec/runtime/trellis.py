@@ -39,7 +39,7 @@ LEAST = 64
 NEAR = 8
 """Magnitudes with reconstructions of their own."""
 RATE_WEIGHT = 0.85
-"""Price of a bit over that of the high-rate theory, as in the cells of ``round``."""
+"""Price of a bit over that of the high-rate theory; with this one the PSNR is about that of ``round`` at equal step."""
 DATA = Path(__file__).with_name("trellis.npz")
 
 _MEMORY = max(QUANTISER_LAGS)
