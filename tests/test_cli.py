@@ -50,7 +50,7 @@ def test_options_reach_the_encoder(settings_seen, photo, tmp_path):
     run("encode", photo, out, "-q", 12.5, "--channel", "dither", "--seed", 7, "--threads", 3, "--model", "x", "--verify")
     run("encode", photo, out, "--step", 20)
     default, chosen, stepped = settings_seen
-    assert (default.quality, default.step, default.channel, default.model, default.seed) == (60, None, "round", "default", 0)
+    assert (default.quality, default.step, default.channel, default.model, default.seed) == (60, None, None, "default", 0)
     assert (default.threads, default.verify) == (None, False)
     assert (chosen.quality, chosen.channel, chosen.seed, chosen.threads, chosen.model) == (12.5, "dither", 7, 3, "x")
     assert chosen.verify

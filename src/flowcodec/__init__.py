@@ -17,7 +17,7 @@ def encode(
     quality: float = 60,
     *,
     step: float | None = None,
-    channel: str = "round",
+    channel: str | None = None,
     model: str = "default",
     threads: int | None = None,
     seed: int = 0,
@@ -35,6 +35,7 @@ def encode(
     Instead of a ``quality``: ``step`` (grey levels), ``size`` (bytes, never exceeded), ``bpp`` or ``psnr`` (dB);
     or ``lossless``, or ``max_error``: grey levels by which each component of each pixel may be wrong. ``roi``: a mask,
     uint8 (H, W), of what matters (255) and what does not (0), which moves bits from the one to the other.
+    ``channel``: how the noise is simulated, ``trellis`` (default), ``round``, ``dither`` or ``gaussian``.
     ``effort``: 1 to 9; above 3 the encoder searches for better symbols with PyTorch (extra ``train``), with each twice as long.
     Raises FlowCodecError.
     """

@@ -91,11 +91,9 @@ def encode(
         int | None, typer.Option("--max-error", metavar="N", min=0, help="No component of a pixel wrong by more than N.")
     ] = None,
     channel: Annotated[
-        Literal["round", "dither", "trellis", "gaussian"],
-        typer.Option(
-            help="How noise is simulated: fast, exact bits, smallest files, or exact Gaussian noise (slow, small pictures)."
-        ),
-    ] = "round",
+        Literal["trellis", "round", "dither", "gaussian"] | None,
+        typer.Option(help="How noise is simulated: trellis (smallest files), round, dither (exact bits), gaussian (slow)."),
+    ] = None,
     model: ModelName = "default",
     threads: Threads = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed of the shared dither.")] = 0,
@@ -159,13 +157,11 @@ def encode(
         if is_film(video.head_of(job.source)):
             from flowcodec.video.encoder import DEFAULT_GOP, VideoSettings
 
-            options = {"size": size, "bpp": bpp, "psnr": psnr, "max-error": max_error, "roi": roi, "cap": cap}
+            options = {"size": size, "bpp": bpp, "psnr": psnr, "max-error": max_error, "roi": roi, "cap": cap, "channel": channel}
             options |= {"lossless": lossless or None, "certificate": certificate or None, "verify": verify or None}
             for name, value in options.items():
                 if value is not None:
                     raise InputError(f"--{name}: is for images, {job.source} is a film")
-            if channel != "round":
-                raise InputError(f"--channel: expected round for the film {job.source}, found {channel}")
             film = VideoSettings(
                 60 if quality is None else quality, step, bitrate, gop or DEFAULT_GOP, intra, model, inter_model, threads
             )

@@ -19,7 +19,7 @@ QUICK_IMAGES = 3
 
 def every_codec() -> dict[str, Codec]:
     """Installed or not."""
-    ours = (FlowCodec(), FlowCodec(channel="trellis"), FlowCodec(channel="dither"))
+    ours = (FlowCodec(), FlowCodec(channel="round"), FlowCodec(channel="dither"))
     return {codec.name: codec for codec in (*CLASSICAL, *MODERN, *ours)}
 
 

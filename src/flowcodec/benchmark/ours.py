@@ -7,6 +7,7 @@ import numpy as np
 
 import flowcodec
 from flowcodec.model.effort import DEFAULT_EFFORT
+from flowcodec.runtime.encode import DEFAULT_CHANNEL
 
 STEPS = tuple(2.0 ** (half_octaves / 2) for half_octaves in range(4, 16))
 """Steps of 4 to 181 grey levels, two an octave."""
@@ -14,7 +15,7 @@ STEPS = tuple(2.0 ** (half_octaves / 2) for half_octaves in range(4, 16))
 
 @dataclass(frozen=True)
 class FlowCodec:
-    channel: str = "round"
+    channel: str = DEFAULT_CHANNEL
     model: str = "default"
     threads: int = 1
     effort: int = DEFAULT_EFFORT
@@ -23,7 +24,7 @@ class FlowCodec:
 
     @property
     def name(self) -> str:
-        options = [] if self.channel == "round" else [self.channel]
+        options = [] if self.channel == DEFAULT_CHANNEL else [self.channel]
         options += [] if self.effort == DEFAULT_EFFORT else [f"effort {self.effort}"]
         return f"{self.label} ({', '.join(options)})" if options else self.label
 

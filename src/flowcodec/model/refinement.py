@@ -12,6 +12,7 @@ to its t; the best iterate is kept. Only the encoder changes: the symbols of the
 
 Beside the error of the picture g has two terms. Later coefficients keep their targets z whatever is sent before them: where their
 location mu moves, (z - mu - c)^2 changes, c being the reconstruction of their symbol; where their scale moves, so do their bits.
+Cells are those of ``round``, whatever the channel of the file: what the paths of ``trellis`` do otherwise, error feedback sees.
 Refinement by gradients is due to Yang, Bamler & Mandt, Improving inference for neural image compression, 2020; the step with a
 fixed metric, which needs a handful of iterations instead of thousands, is our own.
 """
@@ -52,7 +53,7 @@ class Refiner:
         iterations: int,
         threads: int | None = None,
         weight: float = 1.0,
-        rate: float = 0.4,
+        rate: float = 0.25,
         decay: float = 0.3,
         largest_move: float = 0.5,
     ) -> None:

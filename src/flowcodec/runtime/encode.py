@@ -31,6 +31,9 @@ from flowcodec.runtime.region import Region, check_mask
 from flowcodec.runtime.restore import restore
 from flowcodec.runtime.step import STEP_COUNT, log2_step, quality_to_step_index, step_index
 
+DEFAULT_CHANNEL = "trellis"
+"""The channel of the smallest files."""
+_REGION_CHANNEL = "round"
 _PSNR_OF_EQUAL_PICTURES = 100.0
 _PSNR_LIMIT_DB = 0.1
 """Beyond this a PSNR counts as not to be had: the target lies outside the grid."""
@@ -54,7 +57,8 @@ class EncodeSettings:
     """0 (smallest file) to 100 (Delta = 1)."""
     step: float | None = None
     """Quantiser step Delta in pixel units, instead of a quality; the nearest step of the grid is taken."""
-    channel: str = "round"
+    channel: str | None = None
+    """A noise channel by name, or None for ``trellis``; a region of interest has ``round`` instead."""
     model: str = "default"
     threads: int | None = None
     seed: int = 0
@@ -88,7 +92,7 @@ class EncodeSettings:
         low, high = 2.0 ** log2_step(0), 2.0 ** log2_step(STEP_COUNT - 1)
         if self.step is not None and not low <= self.step <= high:
             raise InputError(f"step: expected {low:g} to {high:g}, found {self.step}")
-        if self.channel not in CHANNELS:
+        if self.channel is not None and self.channel not in CHANNELS:
             raise InputError(f"channel: expected one of {', '.join(CHANNELS)}, found {self.channel!r}")
         if self.cap_bpp is not None and not self.cap_bpp > 0:
             raise InputError(f"cap: expected a positive number of bits per pixel, found {self.cap_bpp}")
@@ -104,19 +108,26 @@ class EncodeSettings:
         targets += ["lossless"] if self.lossless and self.max_error is None else []
         if len(targets) > 1:
             raise InputError(f"expected one of step, size, bpp, psnr, lossless and max_error, found {' and '.join(targets)}")
-        if self.roi is not None and (self.exact or self.channel != "round"):
+        if self.roi is not None and (self.exact or self.noise_channel != _REGION_CHANNEL):
             found = "a bound on every pixel" if self.exact else f"{self.channel}, whose error must not depend on the place"
-            raise InputError(f"roi: expected the channel round, found {found}")
-        if self.exact and self.channel != CHANNELS[0]:
+            raise InputError(f"roi: expected the channel {_REGION_CHANNEL}, found {found}")
+        if self.exact and self.channel is not None:
             raise InputError(f"channel: a lossless or near-lossless file has none, found {self.channel!r}")
         if self.exact and (self.certificate or self.cap_bpp is not None):
             name = "certificate" if self.certificate else "cap"
             raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
-        if self.refiner is not None and (self.exact or self.roi is not None or self.channel != CHANNELS[0]):
-            found = "a bound on every pixel" if self.exact else "a region of interest" if self.roi is not None else self.channel
-            raise InputError(f"effort: only the channel {CHANNELS[0]} without a region is refined, found {found}; lower it to 3")
+        if self.refiner is not None and (self.exact or self.roi is not None or self.channel in SEEDED):
+            found = (
+                "a bound on every pixel" if self.exact else "a region of interest" if self.roi is not None else self.noise_channel
+            )
+            raise InputError(f"effort: expected channel trellis or round and no region, found {found}; lower it to 3")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
+
+    @property
+    def noise_channel(self) -> str:
+        """The channel of a lossy file."""
+        return self.channel or (DEFAULT_CHANNEL if self.roi is None else _REGION_CHANNEL)
 
     @property
     def exact(self) -> bool:
@@ -220,12 +231,12 @@ def _encode_at(
         height=height,
         channels=channels,
         step_index=index,
-        channel=settings.channel,
+        channel=settings.noise_channel,
         seed=settings.seed if settings.channel in SEEDED else 0,
         model_id=model.id,
     )
-    # Refined targets have counted the errors of others already; channels with a seed promise that errors are independent.
-    feedback = settings.feedback and settings.channel not in SEEDED and settings.refiner is None
+    # Channels with a seed promise that errors are independent.
+    feedback = settings.feedback and settings.channel not in SEEDED
     lows: list[np.ndarray] = []
     latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
     if settings.refiner is not None:

@@ -11,7 +11,7 @@ from flowcodec.runtime.color import rgb_to_ycc
 from flowcodec.runtime.flow import analyse_level, level_count
 from flowcodec.runtime.step import STEP_COUNT, log2_step
 
-_RATE_GAIN, _WATER = 4.0, 9.0
+_RATE_GAIN, _WATER = 2.0, 7.5
 _BINS_PER_OCTAVE = 8
 _LOG2_LOW, _LOG2_HIGH = -20, 40
 _PEAK = 255.0
