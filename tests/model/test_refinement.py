@@ -1,6 +1,7 @@
 """Latent refinement: its decoder is the real one, its files are better, and nothing of it is needed to read them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_gradient_of_a_layer_passes_the_floor_and_stops_at_the_clip(size: int, l
 def test_walk_is_that_of_the_file(photograph: np.ndarray, model: Model, crop: tuple[int, int, int]) -> None:
     """Bits within 1 % of the file's, and its PSNR within 0.05 dB, whatever the size, from the coarsest level to the pixels."""
     pixels = np.ascontiguousarray(photograph[130:, 250:][: crop[0], : crop[1], : crop[2]])
-    unrefined = EncodeSettings(step=STEP, threads=1, refiner=lambda pixels, latent, index: list(latent))
+    unrefined = EncodeSettings(step=STEP, channel="round", threads=1, feedback=False)
     encoded = encode_detailed(Picture(pixels), unrefined)
     error = decode_picture(encoded.data, 1).pixels.astype(float) - pixels
     latent = analyse(model, make_runner(model, 1), pixels, INDEX)
@@ -106,11 +107,15 @@ def test_symbols_are_those_of_the_channel(model: Model) -> None:
 
 @pytest.mark.parametrize("tile", [refinement._TILE, 6])
 def test_refined_files_are_better(photograph: np.ndarray, model: Model, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
-    """D + lambda R of the real file falls by 2 % of lambda R or more in two iterations, tile by tile as well."""
+    """D + lambda R of the real file falls by 2 % of lambda R or more in two iterations, tile by tile as well.
+
+    By ``round``: another path of ``trellis`` alone moves the file of so small a picture by a per cent.
+    """
     monkeypatch.setattr(refinement, "_TILE", tile)
     pixels = np.ascontiguousarray(photograph[120:240, 200:440])
-    before, rate = objective(pixels, EncodeSettings(step=STEP, threads=1))
-    after, _ = objective(pixels, EncodeSettings(step=STEP, threads=1, refiner=Refiner(model, 2, 1)))
+    plain = EncodeSettings(step=STEP, channel="round", threads=1)
+    before, rate = objective(pixels, plain)
+    after, _ = objective(pixels, replace(plain, refiner=Refiner(model, 2, 1)))
     assert after <= before - 0.02 * rate
 
 
