@@ -27,9 +27,10 @@ from flowcodec.model.flow import pad_even
 from flowcodec.model.graphs import DifferentiableGraphs
 from flowcodec.model.networks import phase_of
 from flowcodec.model.objective import BIT_PRICE
+from flowcodec.model.trellis import TrellisCells
 from flowcodec.model.walk import Cells, DifferentiableWalk
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.channel import Rounding
+from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.latent import LatentEncoder
@@ -51,15 +52,23 @@ class Refiner:
         model: Model,
         iterations: int,
         threads: int | None = None,
+        channel: str = "round",
         weight: float = 1.0,
         rate: float = 0.4,
         decay: float = 0.3,
         largest_move: float = 0.5,
     ) -> None:
-        """Iteration n goes rate / (1 + decay n) of the way, but no coefficient more than ``largest_move`` times that in steps."""
+        """Iteration n goes rate / (1 + decay n) of the way, but no coefficient more than ``largest_move`` times that in steps.
+
+        ``channel``: that of the file, ``round`` or ``trellis``.
+        """
         self.model, self.iterations, self.threads = model, iterations, threads
+        self._channel = make_channel(channel, model.channels, seed=0)
         self.weight, self.rate, self.decay, self.largest_move = weight, rate, decay, largest_move
-        self._graphs, self._cells = DifferentiableGraphs(model.graphs), Cells(model)
+        self._graphs, self._cells = (
+            DifferentiableGraphs(model.graphs),
+            TrellisCells(model) if channel == "trellis" else Cells(model),
+        )
 
     def __call__(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
         """uint8 (H, W, C) and its latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)] -> the latent to be quantised."""
@@ -77,7 +86,7 @@ class Refiner:
         if count == 0:
             return list(latent)
         coarse = Walk(self.model, make_runner(self.model, self.threads), height, width, channels, step_index)
-        exchange = LatentEncoder(self.model, Rounding(self.model.channels), latent, channels, step_index)
+        exchange = LatentEncoder(self.model, self._channel, latent, channels, step_index)
         ll = coarse.run(exchange, last_level=count).astype(np.float32) / (1 << FRACTION_BITS)
         carried = coarse.carried
         refined = [np.array(detail) for detail in latent]

@@ -112,9 +112,9 @@ class EncodeSettings:
         if self.exact and (self.certificate or self.cap_bpp is not None):
             name = "certificate" if self.certificate else "cap"
             raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
-        if self.refiner is not None and (self.exact or self.roi is not None or self.channel != CHANNELS[0]):
+        if self.refiner is not None and (self.exact or self.roi is not None or self.channel in SEEDED):
             found = "a bound on every pixel" if self.exact else "a region of interest" if self.roi is not None else self.channel
-            raise InputError(f"effort: only the channel {CHANNELS[0]} without a region is refined, found {found}; lower it to 3")
+            raise InputError(f"effort: only round and trellis without a region are refined, found {found}; lower it to 3")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")
 
