@@ -72,7 +72,7 @@ def test_gradient_of_a_layer_passes_the_floor_and_stops_at_the_clip(size: int, l
 @pytest.mark.parametrize("channel", ["round", "trellis"])
 @pytest.mark.parametrize("crop", [(96, 128, 3), (61, 83, 3), (90, 64, 1)])
 def test_walk_is_that_of_the_file(photograph: np.ndarray, model: Model, crop: tuple[int, int, int], channel: str) -> None:
-    """Bits within 1 % of the file's, its PSNR within 0.05 dB (``trellis``: 4 %, 0.3 dB), whatever the size, down to the pixels."""
+    """Bits within 1 % of the file's, its PSNR within 0.05 dB (``trellis``: 4 %, 0.3 dB), whatever the size, to the pixels."""
     pixels = np.ascontiguousarray(photograph[130:, 250:][: crop[0], : crop[1], : crop[2]])
     unrefined = EncodeSettings(step=STEP, channel=channel, threads=1, refiner=lambda pixels, latent, index: list(latent))
     encoded = encode_detailed(Picture(pixels), unrefined)
