@@ -122,6 +122,7 @@ def test_codecs_are_chosen_by_name_and_missing_packages_named(monkeypatch: pytes
         *(codec.name for codec in CLASSICAL),
         "FlowCodec",
         "FlowCodec (dither)",
+        "FlowCodec (trellis)",
     }
     with pytest.raises(InputError, match="'JPEG XL': needs the package imagecodecs"):
         choose_codecs(["JPEG XL"])

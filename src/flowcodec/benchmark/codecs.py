@@ -29,7 +29,8 @@ def slow_codecs() -> dict[str, Codec]:
     Of the default effort's curve on Kodak, half the points give a BD-rate within 0.2 of the whole one's.
     """
     efforts = range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1)
-    return {codec.name: codec for codec in (FlowCodec(effort=effort, settings=STEPS[3::2]) for effort in efforts)}
+    codecs = [FlowCodec(channel, effort=effort, settings=STEPS[3::2]) for channel in ("round", "trellis") for effort in efforts]
+    return {codec.name: codec for codec in codecs}
 
 
 def choose_codecs(names: Sequence[str] | None) -> list[Codec]:
