@@ -57,7 +57,7 @@ def encode(
         roi=roi,
         lossless=lossless,
         max_error=max_error,
-        refiner=refiner_of(effort, model, threads),
+        refiner=refiner_of(effort, model, threads, channel),
         feedback=effort >= DEFAULT_EFFORT,
     )
     return encode_picture(to_picture(image), settings)

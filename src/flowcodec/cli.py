@@ -147,7 +147,7 @@ def encode(
         roi=None if roi is None else read_mask(roi),
         lossless=lossless,
         max_error=max_error,
-        refiner=refiner_of(effort, model, threads),
+        refiner=refiner_of(effort, model, threads, channel),
         feedback=effort >= DEFAULT_EFFORT,
     )
 

@@ -16,14 +16,17 @@ from flowcodec.model.flow import pad_even
 from flowcodec.model.graphs import DifferentiableGraphs
 from flowcodec.model.objective import BIT_PRICE
 from flowcodec.model.refinement import FINE_LEVELS, Refiner
+from flowcodec.model.trellis import TrellisCells
 from flowcodec.model.walk import Cells, DifferentiableWalk
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Rounding
+from flowcodec.runtime.coder import SymbolEncoder
 from flowcodec.runtime.decode import decode_picture, make_runner
 from flowcodec.runtime.encode import EncodeSettings, analyse, encode_detailed
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import ACTIVATION_MAX
 from flowcodec.runtime.step import log2_step, step_index
+from flowcodec.runtime.trellis import Trellis
 
 STEP = 30.0
 INDEX = step_index(STEP)
@@ -66,15 +69,17 @@ def test_gradient_of_a_layer_passes_the_floor_and_stops_at_the_clip(size: int, l
     assert torch.allclose(a.grad, b.grad, atol=1e-4)
 
 
+@pytest.mark.parametrize("channel", ["round", "trellis"])
 @pytest.mark.parametrize("crop", [(96, 128, 3), (61, 83, 3), (90, 64, 1)])
-def test_walk_is_that_of_the_file(photograph: np.ndarray, model: Model, crop: tuple[int, int, int]) -> None:
-    """Bits within 1 % of the file's, and its PSNR within 0.05 dB, whatever the size, from the coarsest level to the pixels."""
+def test_walk_is_that_of_the_file(photograph: np.ndarray, model: Model, crop: tuple[int, int, int], channel: str) -> None:
+    """Bits within 1 % of the file's, its PSNR within 0.05 dB (``trellis``: 4 %, 0.3 dB), whatever the size, to the pixels."""
     pixels = np.ascontiguousarray(photograph[130:, 250:][: crop[0], : crop[1], : crop[2]])
-    unrefined = EncodeSettings(step=STEP, channel="round", threads=1, feedback=False)
+    unrefined = EncodeSettings(step=STEP, channel=channel, threads=1, feedback=False)
     encoded = encode_detailed(Picture(pixels), unrefined)
     error = decode_picture(encoded.data, 1).pixels.astype(float) - pixels
     latent = analyse(model, make_runner(model, 1), pixels, INDEX)
-    walk = DifferentiableWalk(model, Cells(model), DifferentiableGraphs(model.graphs), pixels, INDEX)
+    cells = TrellisCells(model) if channel == "trellis" else Cells(model)
+    walk = DifferentiableWalk(model, cells, DifferentiableGraphs(model.graphs), pixels, INDEX)
     coarsest = torch.from_numpy(walk.step * np.rint(latent[0] / walk.step))[None]
     levels = range(len(latent) - 1, 0, -1)
     targets = [
@@ -84,9 +89,11 @@ def test_walk_is_that_of_the_file(photograph: np.ndarray, model: Model, crop: tu
     with torch.no_grad():
         outcome = walk(coarsest, None, targets, targets)
     coarsest_bits = 16 * crop[2]
-    assert float(outcome.bits) == pytest.approx(encoded.ideal_bits - coarsest_bits, rel=0.01, abs=48)
+    # A path goes another way where a value is off by a little.
+    rel, decibel = (0.04, 0.3) if channel == "trellis" else (0.01, 0.05)
+    assert float(outcome.bits) == pytest.approx(encoded.ideal_bits - coarsest_bits, rel=rel, abs=48)
     squared_error = float(outcome.squared_error) * walk.step**2 * crop[2] / 3
-    assert 10 * math.log10(squared_error / (error**2).sum()) == pytest.approx(0, abs=0.05)
+    assert 10 * math.log10(squared_error / (error**2).sum()) == pytest.approx(0, abs=decibel)
 
 
 def test_symbols_are_those_of_the_channel(model: Model) -> None:
@@ -105,6 +112,22 @@ def test_symbols_are_those_of_the_channel(model: Model) -> None:
         assert np.array_equal(cells.code(offset, torch.from_numpy(scales).float(), kind)[0].numpy()[coded] * 64, received[coded])
 
 
+def test_paths_are_those_of_the_channel(model: Model) -> None:
+    """The reconstructions and the bits are those of the channel itself, for coefficients of all scales at once."""
+    scales = np.random.default_rng(3).permutation(np.arange(1240) % 62)
+    values = np.rint(np.random.default_rng(4).normal(0, 64, len(scales)) * 2 ** (scales / 8 - 2.75))
+    for kind in range(2):
+        coded = ~model.channels.free[kind][scales]
+        channel, chosen = Trellis(model.channels), scales[coded].astype(np.uint8)
+        symbols = channel.quantise(values[coded], kind, chosen, (0, 0))
+        tables = channel.symbol_tables(model.tables)
+        encoder = SymbolEncoder(tables)
+        channel.write(encoder.push, symbols, kind, chosen, (0, 0))
+        received, bits = TrellisCells(model).code(torch.from_numpy(values / 64).float(), torch.from_numpy(scales).float(), kind)
+        assert np.array_equal(received.numpy()[coded] * 64, channel.reconstruct(symbols, kind, chosen, (0, 0)))
+        assert float(bits.sum()) == pytest.approx(encoder.ideal_bits, rel=0.01)
+
+
 @pytest.mark.parametrize("tile", [refinement._TILE, 6])
 def test_refined_files_are_better(photograph: np.ndarray, model: Model, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     """D + lambda R of the real file falls by 2 % of lambda R or more in two iterations, tile by tile as well.
@@ -117,6 +140,15 @@ def test_refined_files_are_better(photograph: np.ndarray, model: Model, monkeypa
     before, rate = objective(pixels, plain)
     after, _ = objective(pixels, replace(plain, refiner=Refiner(model, 2, 1)))
     assert after <= before - 0.02 * rate
+
+
+def test_refined_paths_are_better(photograph: np.ndarray, model: Model) -> None:
+    """With ``trellis`` by 1 % or more; a large crop, since the cost of paths that differ a little varies."""
+    pixels = np.ascontiguousarray(photograph[100:356, 200:456])
+    settings = EncodeSettings(step=STEP, channel="trellis", threads=1)
+    before, rate = objective(pixels, settings)
+    after, _ = objective(pixels, replace(settings, refiner=Refiner(model, 2, 1, "trellis")))
+    assert after <= before - 0.01 * rate
 
 
 def test_coarse_levels_stay(photograph: np.ndarray, model: Model) -> None:

@@ -12,7 +12,6 @@ to its t; the best iterate is kept. Only the encoder changes: the symbols of the
 
 Beside the error of the picture g has two terms. Later coefficients keep their targets z whatever is sent before them: where their
 location mu moves, (z - mu - c)^2 changes, c being the reconstruction of their symbol; where their scale moves, so do their bits.
-Cells are those of ``round``, whatever the channel of the file: what the paths of ``trellis`` do otherwise, error feedback sees.
 Refinement by gradients is due to Yang, Bamler & Mandt, Improving inference for neural image compression, 2020; the step with a
 fixed metric, which needs a handful of iterations instead of thousands, is our own.
 """
@@ -28,10 +27,12 @@ from flowcodec.model.flow import pad_even
 from flowcodec.model.graphs import DifferentiableGraphs
 from flowcodec.model.networks import phase_of
 from flowcodec.model.objective import BIT_PRICE
+from flowcodec.model.trellis import TrellisCells
 from flowcodec.model.walk import Cells, DifferentiableWalk
 from flowcodec.runtime.bundle import Model
-from flowcodec.runtime.channel import Rounding
+from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.decode import make_runner
+from flowcodec.runtime.encode import DEFAULT_CHANNEL
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import Walk
@@ -52,15 +53,23 @@ class Refiner:
         model: Model,
         iterations: int,
         threads: int | None = None,
+        channel: str = DEFAULT_CHANNEL,
         weight: float = 1.0,
         rate: float = 0.25,
         decay: float = 0.3,
         largest_move: float = 0.5,
     ) -> None:
-        """Iteration n goes rate / (1 + decay n) of the way, but no coefficient more than ``largest_move`` times that in steps."""
+        """Iteration n goes rate / (1 + decay n) of the way, but no coefficient more than ``largest_move`` times that in steps.
+
+        ``channel``: that of the file, ``round`` or ``trellis``.
+        """
         self.model, self.iterations, self.threads = model, iterations, threads
+        self._channel = make_channel(channel, model.channels, seed=0)
         self.weight, self.rate, self.decay, self.largest_move = weight, rate, decay, largest_move
-        self._graphs, self._cells = DifferentiableGraphs(model.graphs), Cells(model)
+        self._graphs, self._cells = (
+            DifferentiableGraphs(model.graphs),
+            TrellisCells(model) if channel == "trellis" else Cells(model),
+        )
 
     def __call__(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
         """uint8 (H, W, C) and its latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)] -> the latent to be quantised."""
@@ -78,7 +87,7 @@ class Refiner:
         if count == 0:
             return list(latent)
         coarse = Walk(self.model, make_runner(self.model, self.threads), height, width, channels, step_index)
-        exchange = LatentEncoder(self.model, Rounding(self.model.channels), latent, channels, step_index)
+        exchange = LatentEncoder(self.model, self._channel, latent, channels, step_index)
         ll = coarse.run(exchange, last_level=count).astype(np.float32) / (1 << FRACTION_BITS)
         carried = coarse.carried
         refined = [np.array(detail) for detail in latent]

@@ -37,9 +37,14 @@ from flowcodec.runtime.step import log2_step
 
 PLANES = 3
 _UNIT = float(1 << FRACTION_BITS)
-_SYMBOLS = 512
+MAGNITUDES = 512
 """Magnitudes with costs of their own; larger ones have the cost of the last, whose derivative by the scale is all that counts."""
 _NEVER = 1e9
+
+
+def slopes_of(values: np.ndarray) -> Tensor:
+    """Derivatives of values (kinds, scales, ...) by the scale index."""
+    return torch.from_numpy(np.gradient(values, axis=1)).float()
 
 
 class Cells:
@@ -47,7 +52,7 @@ class Cells:
 
     def __init__(self, model: Model) -> None:
         tables, channels = model.tables, model.channels
-        magnitudes = np.arange(_SYMBOLS)
+        magnitudes = np.arange(MAGNITUDES)
         near = np.minimum(magnitudes, NEAR_CELLS)
         centroids = (channels.centroids[:, :, near] + (magnitudes - near) * _UNIT) / _UNIT
         costs = np.empty(centroids.shape)
@@ -62,9 +67,7 @@ class Cells:
         thresholds[channels.free] = _NEVER
         self._thresholds = torch.from_numpy(thresholds).float().flatten(1)
         self._centroids, self._costs = (torch.from_numpy(x).float().flatten(1) for x in (centroids, costs))
-        self._centroid_slopes, self._cost_slopes = (
-            torch.from_numpy(np.gradient(x, axis=1)).float().flatten(1) for x in (centroids, costs)
-        )
+        self._centroid_slopes, self._cost_slopes = (slopes_of(x).flatten(1) for x in (centroids, costs))
 
     @torch.no_grad()
     def quantise(self, magnitudes: Tensor, kind: int, scales: Tensor) -> Tensor:
@@ -79,8 +82,8 @@ class Cells:
         with torch.no_grad():
             scales = scale.long()
             symbols = self.quantise(offset.abs(), kind, scales)
-            near = symbols.clamp(max=_SYMBOLS - 1)
-            flat = scales * _SYMBOLS + near.long()
+            near = symbols.clamp(max=MAGNITUDES - 1)
+            flat = scales * MAGNITUDES + near.long()
             sign = torch.sign(offset)
             centroid = (self._centroids[kind][flat] + (symbols - near)) * sign
             centroid_slope = self._centroid_slopes[kind][flat] * sign

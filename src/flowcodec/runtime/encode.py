@@ -117,9 +117,8 @@ class EncodeSettings:
             name = "certificate" if self.certificate else "cap"
             raise InputError(f"{name}: expected a lossy file, whose size the prior bounds, found a bound on every pixel")
         if self.refiner is not None and (self.exact or self.roi is not None or self.channel in SEEDED):
-            found = (
-                "a bound on every pixel" if self.exact else "a region of interest" if self.roi is not None else self.noise_channel
-            )
+            regional = "a region of interest" if self.roi is not None else self.noise_channel
+            found = "a bound on every pixel" if self.exact else regional
             raise InputError(f"effort: expected channel trellis or round and no region, found {found}; lower it to 3")
         if targets and not self.exact and not getattr(self, targets[0]) > 0:
             raise InputError(f"{targets[0]}: expected a positive number, found {getattr(self, targets[0])}")

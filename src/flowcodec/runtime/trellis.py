@@ -208,7 +208,7 @@ class Trellis:
             np.concatenate([model_tables.low_bits[:_ROUND_TABLES], own.low_bits]),
         )
 
-    def _split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the coefficients in the trellises, in the order of their scales, and of all others."""
         inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
         if np.count_nonzero(inside) < LEAST:
@@ -217,46 +217,46 @@ class Trellis:
         return places[np.argsort(scales[places], kind="stable")], np.flatnonzero(~inside)
 
     @staticmethod
-    def _ids(kind: int, scales: np.ndarray) -> np.ndarray:
+    def first_ids(kind: int, scales: np.ndarray) -> np.ndarray:
         """Tables of Q0 among those of the trellis; those of Q1 are the next."""
         return 2 * (kind * (SCALE_END - FIRST_SCALE) + scales.astype(np.int64) - FIRST_SCALE)
 
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        inside, others = self._split(scales)
+        inside, others = self.split(scales)
         symbols = np.empty(len(values), np.int64)
         symbols[others] = self._rounding.quantise(values[others], kind, scales[others], block)
         if len(inside):
-            symbols[inside] = search(values[inside], self._ids(kind, scales[inside]), self._constants)
+            symbols[inside] = search(values[inside], self.first_ids(kind, scales[inside]), self._constants)
         return symbols
 
     def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        inside, others = self._split(scales)
+        inside, others = self.split(scales)
         values = np.empty(len(symbols), np.int64)
         values[others] = self._rounding.reconstruct(symbols[others], kind, scales[others], block)
         if len(inside):
             own = symbols[inside]
             magnitudes = np.abs(own)
             near = np.minimum(magnitudes, NEAR)
-            points = self._constants.centroids.reshape(-1, NEAR + 1)[self._ids(kind, scales[inside]) + quantisers(own), near]
+            points = self._constants.centroids.reshape(-1, NEAR + 1)[self.first_ids(kind, scales[inside]) + quantisers(own), near]
             points = points + (magnitudes - near) * (2 * FINE_STEP)
             values[inside] = np.where(own < 0, -points, points)
         return values
 
     def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
-        inside, others = self._split(scales)
+        inside, others = self.split(scales)
         push(symbols[others], self._rounding.table_ids(kind, scales[others], block))
         if len(inside):
             own = symbols[inside]
-            ids = (_ROUND_TABLES + self._ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
+            ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
             for columns in _columns(len(own), together=PARITY_LAG):
                 push(own[columns], ids[columns])
 
     def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        inside, others = self._split(scales)
+        inside, others = self.split(scales)
         symbols = np.empty(len(scales), np.int64)
         symbols[others] = pop(self._rounding.table_ids(kind, scales[others], block))
         if len(inside):
-            ids = (_ROUND_TABLES + self._ids(kind, scales[inside])).astype(np.uint16)
+            ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside])).astype(np.uint16)
             path, singles = _Path(len(inside)), _columns(len(inside))
             for columns in _columns(len(inside), together=PARITY_LAG):
                 for column in islice(singles, PARITY_LAG):
