@@ -1,9 +1,9 @@
 """Size and PSNR that a step will give, from the wavelet coefficients alone: where rate control starts, before any network runs.
 
 With c the coefficients of the plain wavelet, bits are about sum log2(1 + 2 c^2 / Delta^2) and the squared error is about
-sum min(c^2, Delta^2 / 7.5): the rate and distortion of reverse water-filling, with constants fitted by hand on nine photographs
-of the training set. A guess to start from: usable at middle steps, well off at the finest and the coarsest, where the measurements
-have to correct it.
+sum min(c^2, Delta^2 / 7.5): the rate and distortion of reverse water-filling, with constants fitted by hand on nine training
+photographs. A guess to start from: usable at middle steps, well off at the finest and the coarsest, where the measurements have
+to correct it.
 """
 
 import numpy as np
