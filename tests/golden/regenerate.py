@@ -25,14 +25,14 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
     alpha = np.tile(np.arange(131, dtype=np.uint8), (97, 1))
     deep = crop[:26, :20].astype(np.uint16) * 251 + np.random.default_rng(0).integers(0, 500, (26, 20, 3)).astype(np.uint16)
     return {
-        "color_round": (crop, {"step": 16}),
+        "color_round": (crop, {"step": 16, "channel": "round"}),
         "color_dither": (crop, {"step": 16, "channel": "dither", "seed": 1234}),
         "color_trellis": (photograph[100:164, 200:330], {"step": 8, "channel": "trellis"}),
-        "color_coarse": (photograph, {"step": 200}),
-        "color_fine": (crop[:33, :40], {"step": 1}),
-        "grey": (crop[:, :, 1], {"quality": 50}),
-        "alpha": (np.dstack([crop, alpha]), {"quality": 40}),
-        "pixel": (crop[:1, :1], {}),
+        "color_coarse": (photograph, {"step": 200, "channel": "round"}),
+        "color_fine": (crop[:33, :40], {"step": 1, "channel": "round"}),
+        "grey": (crop[:, :, 1], {"quality": 50, "channel": "round"}),
+        "alpha": (np.dstack([crop, alpha]), {"quality": 40, "channel": "round"}),
+        "pixel": (crop[:1, :1], {"channel": "round"}),
         "lossless": (crop[:33, :40], {"lossless": True}),
         "lossless_alpha": (np.dstack([crop, alpha])[:40, :23], {"lossless": True}),
         "lossless_grey": (crop[:30, :30, 1], {"lossless": True}),
@@ -41,7 +41,7 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         "lossless_deep": (np.dstack([deep, deep[..., 0]]), {"lossless": True}),
         "lossless_deep_flat": (deep[:, :, 1] // 40000, {"lossless": True}),
         "near_lossless_deep": (deep[:, :, 0], {"max_error": 300}),
-        "line": (crop[:1], {"step": 5}),
+        "line": (crop[:1], {"step": 5, "channel": "round"}),
     }
 
 

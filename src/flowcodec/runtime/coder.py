@@ -26,7 +26,7 @@ _Categorical = constriction.stream.model.Categorical
 _Family = _Categorical(perfect=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
     """Integer probability tables: ``frequencies[starts[t]:starts[t + 1]]`` sums to 2^20; 2 * reach + 1 entries for table t."""
 

@@ -11,9 +11,9 @@ import numpy as np
 from flowcodec.errors import FormatError, InputError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import make_channel
-from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.container import CHANNELS
-from flowcodec.runtime.encode import analyse
+from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
+from flowcodec.runtime.container import SEEDED
+from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.integer import Runner
 from flowcodec.runtime.latent import LatentDecoder, LatentEncoder
@@ -33,18 +33,23 @@ class EncodedFrame:
     """Sum of -log2 of the coded probabilities."""
 
 
+def frame_tables(model: Model, channel: str = DEFAULT_CHANNEL) -> Tables:
+    """The coder's tables of a frame."""
+    return make_channel(channel, model.channels, 0).symbol_tables(model.tables)
+
+
 def encode_frame(
     pixels: np.ndarray,
     prediction: np.ndarray | None,
     model: Model,
     runner: Runner,
     step_index: int,
-    channel: str = CHANNELS[0],
+    channel: str = DEFAULT_CHANNEL,
     coder: SymbolEncoder | None = None,
 ) -> EncodedFrame:
     """Encodes uint8 (H, W, 3) given a prediction, integer planes (3, H, W) in 1/64 pixel units, or None for an I-frame.
 
-    ``model`` is one of pictures without a prediction and one of P-frames with it. ``coder``: an encoder with the model's tables
+    ``model`` is one of pictures without a prediction and one of P-frames with it. ``coder``: an encoder with ``frame_tables``
     into which something, such as motion vectors, was pushed already; the frame goes behind it and finishes it.
     Raises InputError, ModelError.
     """
@@ -52,7 +57,7 @@ def encode_frame(
     if channels != PLANES:
         raise InputError(f"frame: expected pixels of {PLANES} components, found {channels}")
     pyramid = _pyramid(model, runner, prediction, height, width, step_index)
-    feedback = channel == CHANNELS[0]
+    feedback = channel not in SEEDED
     lows: list[np.ndarray] = []
     latent = analyse(model, runner, pixels, step_index, lows if feedback else None)
     exchange = LatentEncoder(
@@ -62,7 +67,7 @@ def encode_frame(
         PLANES,
         step_index,
         lows=lows,
-        coder=coder or SymbolEncoder(model.tables),
+        coder=coder or SymbolEncoder(frame_tables(model, channel)),
     )
     walk = Walk(model, runner, height, width, PLANES, step_index, pyramid)
     planes = walk.run(exchange, level_begun=exchange.begin_feedback if feedback else None)
@@ -76,7 +81,7 @@ def decode_frame(
     model: Model,
     runner: Runner,
     step_index: int,
-    channel: str = CHANNELS[0],
+    channel: str = DEFAULT_CHANNEL,
     coder: SymbolDecoder | None = None,
 ) -> np.ndarray:
     """The planes of a frame of the given (height, width), equal to the encoder's. Raises FormatError, ModelError.
@@ -93,7 +98,7 @@ def decode_frame(
         (),
         PLANES,
         level_count(height, width),
-        coder=coder or SymbolDecoder(model.tables, payload),
+        coder=coder or SymbolDecoder(frame_tables(model, channel), payload),
     )
     planes = Walk(model, runner, height, width, PLANES, step_index, pyramid).run(exchange)
     return _finish(model, runner, planes, step_index, pyramid)

@@ -194,6 +194,16 @@ def search(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) 
     return np.where(values < 0, -symbols, symbols)
 
 
+@lru_cache(maxsize=8)
+def _joined(model_tables: Tables) -> Tables:
+    own, end = load_tables().tables, model_tables.starts[_ROUND_TABLES]
+    return Tables(
+        np.concatenate([model_tables.frequencies[:end], own.frequencies]),
+        np.concatenate([model_tables.starts[:_ROUND_TABLES], end + own.starts]),
+        np.concatenate([model_tables.low_bits[:_ROUND_TABLES], own.low_bits]),
+    )
+
+
 class Trellis:
     """The ``trellis`` channel. Tables 0 ... 255 of the coder are those of ``round``, then come those of the trellis."""
 
@@ -201,12 +211,7 @@ class Trellis:
         self._rounding, self._constants = Rounding(tables), load_tables()
 
     def symbol_tables(self, model_tables: Tables) -> Tables:
-        own, end = self._constants.tables, model_tables.starts[_ROUND_TABLES]
-        return Tables(
-            np.concatenate([model_tables.frequencies[:end], own.frequencies]),
-            np.concatenate([model_tables.starts[:_ROUND_TABLES], end + own.starts]),
-            np.concatenate([model_tables.low_bits[:_ROUND_TABLES], own.low_bits]),
-        )
+        return _joined(model_tables)
 
     def split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the coefficients in the trellises, in the order of their scales, and of all others."""

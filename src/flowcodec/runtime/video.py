@@ -17,7 +17,7 @@ from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Cursor
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmPart, Group, parse_zigzag, zigzag
-from flowcodec.runtime.frame import decode_frame, encode_frame
+from flowcodec.runtime.frame import decode_frame, encode_frame, frame_tables
 from flowcodec.runtime.motion import BLOCK_SIZES, PLANE_MAX, VectorModel, compensate, grid_shape
 from flowcodec.runtime.step import STEP_COUNT
 
@@ -70,7 +70,7 @@ class FrameEncoder(_Sequence):
     def intra(self, pixels: np.ndarray, step_index: int) -> bytes:
         """uint8 (H, W, 3) -> stream, without looking back."""
         self.vectors = VectorModel()
-        coder = SymbolEncoder(self._models[False].tables)
+        coder = SymbolEncoder(frame_tables(self._models[False]))
         frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
         self._keep(frame.planes)
         return frame.payload
@@ -78,7 +78,7 @@ class FrameEncoder(_Sequence):
     def inter(self, pixels: np.ndarray, vectors: np.ndarray, block: int, step_index: int) -> bytes:
         """The same with the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
         assert self.reference is not None
-        coder = SymbolEncoder(self._models[True].tables)
+        coder = SymbolEncoder(frame_tables(self._models[True]))
         self.vectors.encode(vectors, coder)
         prediction = compensate(self.reference, vectors, block)
         frame = encode_frame(pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder)
@@ -118,11 +118,11 @@ class FrameDecoder(_Sequence):
         size = self.header.height, self.header.width
         if part.kind == FilmBox.INTRA:
             self.vectors = VectorModel()
-            coder = SymbolDecoder(self._models[False].tables, stream)
+            coder = SymbolDecoder(frame_tables(self._models[False]), stream)
             self._keep(decode_frame(stream, size, None, self._models[False], self._runners[False], step_index, coder=coder))
         elif part.kind == FilmBox.INTER:
             assert self.reference is not None
-            coder = SymbolDecoder(self._models[True].tables, stream)
+            coder = SymbolDecoder(frame_tables(self._models[True]), stream)
             vectors = self.vectors.decode(*grid_shape(*size, head.block), coder)
             prediction = compensate(self.reference, vectors, head.block)
             planes = decode_frame(stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder)
