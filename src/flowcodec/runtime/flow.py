@@ -49,7 +49,7 @@ def band_shapes(height: int, width: int) -> tuple[tuple[int, int], tuple[int, in
 
 def _even_pairs(even: np.ndarray, count: int) -> np.ndarray:
     """even[i] + even[i+1] for the ``count`` odd samples between them, symmetric at the end; along the last axis."""
-    pairs = even[..., :count].copy()
+    pairs = np.copy(even[..., :count])
     inner = even.shape[-1] - 1
     pairs[..., :inner] += even[..., 1:]
     if inner < count:
@@ -59,7 +59,7 @@ def _even_pairs(even: np.ndarray, count: int) -> np.ndarray:
 
 def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
     """odd[i-1] + odd[i] for the ``count`` even samples around them, symmetric at both ends; along the last axis."""
-    pairs = np.empty((*odd.shape[:-1], count), odd.dtype)
+    pairs = np.empty_like(odd, shape=(*odd.shape[:-1], count))
     pairs[..., : odd.shape[-1]] = odd
     pairs[..., odd.shape[-1] :] = odd[..., -1:]
     pairs[..., 1:] += odd[..., : count - 1]
@@ -69,14 +69,14 @@ def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
 
 def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
     """The signal of even and odd samples, along the last axis."""
-    signal = np.empty((*even.shape[:-1], even.shape[-1] + odd.shape[-1]), even.dtype)
+    signal = np.empty_like(even, shape=(*even.shape[:-1], even.shape[-1] + odd.shape[-1]))
     signal[..., 0::2], signal[..., 1::2] = even, odd
     return signal
 
 
 def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float analysis along the last axis: (low, high)."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):
@@ -114,7 +114,8 @@ def _merge(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _turn(planes: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(planes.swapaxes(-1, -2))
+    """A view. Arrays made from it keep its layout, so that every step goes along the memory, whatever the axis."""
+    return planes.swapaxes(-1, -2)
 
 
 def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +134,7 @@ def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _split_fixed(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integer analysis along the last axis: (low, high), the steps of ``_merge`` backward."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):
@@ -181,7 +182,7 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
 
 def _adjoint_even_pairs(odd: np.ndarray, count: int) -> np.ndarray:
     """Transpose of ``_even_pairs``: what ``count`` even samples receive from the odd ones."""
-    sums = np.zeros((*odd.shape[:-1], count), odd.dtype)
+    sums = np.zeros_like(odd, shape=(*odd.shape[:-1], count))
     sums[..., : odd.shape[-1]] = odd
     sums[..., 1:] += odd[..., : count - 1]
     if odd.shape[-1] == count:
@@ -191,7 +192,7 @@ def _adjoint_even_pairs(odd: np.ndarray, count: int) -> np.ndarray:
 
 def _adjoint_odd_pairs(even: np.ndarray, count: int) -> np.ndarray:
     """Transpose of ``_odd_pairs``: what ``count`` odd samples receive from the even ones."""
-    sums = even[..., :count].copy()
+    sums = np.copy(even[..., :count])
     following = even[..., 1 : count + 1]
     sums[..., : following.shape[-1]] += following
     sums[..., 0] += even[..., 0]
@@ -217,7 +218,7 @@ def _synthesise_float(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _adjoint(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Transpose of ``_synthesise_float``: signal -> (low, high)."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):
