@@ -43,9 +43,9 @@ class Tables:
         """-log2 of the probability of each entry of ``frequencies``, bits; for accounts, never for decoding."""
         return (TABLE_BITS - np.log2(self.frequencies)).astype(np.float32)
 
-    def bits(self, table: int, symbols: np.ndarray) -> float:
-        """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under one table."""
-        return float(self.costs[self.starts[table] + symbols].sum(dtype=np.float64))
+    def bits(self, tables: np.ndarray, symbols: np.ndarray) -> float:
+        """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach), each under a table of its own."""
+        return float(self.costs[self.starts[tables] + symbols].sum(dtype=np.float64))
 
     @classmethod
     def none(cls) -> "Tables":
@@ -103,12 +103,11 @@ class SymbolEncoder:
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
         symbols = (clipped + reach).astype(np.int32)
+        self.ideal_bits += self.tables.bits(table_ids, symbols)
         order, groups = _groups(table_ids)
         symbols = symbols[order]
         for table, begin, end in groups:
-            part = symbols[begin:end]
-            self.ideal_bits += self.tables.bits(table, part)
-            self._operations.append((part, self.tables.model(table)))
+            self._operations.append((symbols[begin:end], self.tables.model(table)))
         for bits in np.unique(low_bits[low_bits > 0]):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << int(bits)) - 1)), int(bits))
@@ -184,7 +183,7 @@ class SymbolDecoder:
         ordered = np.empty(len(table_ids), np.int32)
         for table, begin, end in groups:
             ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
-            self._spend(self.tables.bits(table, ordered[begin:end]))
+        self._spend(self.tables.bits(table_ids[order], ordered))
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
         high = np.empty(len(table_ids), np.int64)
         high[order] = ordered

@@ -8,9 +8,12 @@ Reference: Daubechies & Sweldens, Factoring wavelet transforms into lifting step
 synthesis vectors have unit norm, which makes a squared error in the latent a squared error in the image.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.tiles import in_parallel
 
 LIFT_BITS = 12
 # -1.586134342, -0.052980118, 0.882911076, 0.443506852, in fixed point. Analysis and synthesis share them, so that one inverts the
@@ -21,6 +24,9 @@ LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS)
 """Synthesis gains of the low and the high band, per dimension; the analysis divides by them."""
 
 BANDS = ("HL", "LH", "HH")
+STRIP_SITES = 1 << 14
+_HALO = 8
+"""Rows of a band beyond which a coefficient has no effect: synthesis and its adjoint, of 9 taps each, reach 4."""
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
 _WIDE_LIMIT = (1 << 36) - 1
@@ -92,11 +98,12 @@ def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _scale(values: np.ndarray, factor: int) -> np.ndarray:
     """(values * factor + half) >> LIFT_BITS, in place. The whole part of the factor is taken out, so that products fit int32."""
     whole = (factor + (1 << (LIFT_BITS - 1))) >> LIFT_BITS
-    kept = values * whole
+    kept = values * whole if whole else None
     values *= factor - (whole << LIFT_BITS)
     values += 1 << (LIFT_BITS - 1)
     values >>= LIFT_BITS
-    values += kept
+    if kept is not None:
+        values += kept
     return values
 
 
@@ -116,6 +123,23 @@ def _merge(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def _turn(planes: np.ndarray) -> np.ndarray:
     """A view. Arrays made from it keep its layout, so that every step goes along the memory, whatever the axis."""
     return planes.swapaxes(-1, -2)
+
+
+class Strip(NamedTuple):
+    """Rows ``top`` to ``bottom`` of a band, and ``first`` to ``last`` that they depend on."""
+
+    top: int
+    bottom: int
+    first: int
+    last: int
+
+
+def strips(count: int, width: int) -> list[Strip]:
+    """Strips of the rows of bands (count, width) in which each step of lifting finds what it needs in a core's cache."""
+    rows = max(STRIP_SITES // width, _HALO)
+    return [
+        Strip(top, min(top + rows, count), max(top - _HALO, 0), min(top + rows + _HALO, count)) for top in range(0, count, rows)
+    ]
 
 
 def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +186,7 @@ def analyse_level_fixed(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ll, detail
 
 
-def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
+def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int, threads: int = 1) -> np.ndarray:
     """Exact integer inverse of one level: ``ll`` and ``detail`` in 1/64 pixel units -> planes (C, height, width).
 
     Inputs are clipped to the range in which no product overflows: 2^17 in int32, for levels whose result is the image; else 2^36
@@ -170,13 +194,20 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     """
     limit = _NARROW_LIMIT if ll.dtype == np.int32 else _WIDE_LIMIT
     planes = np.empty((len(ll), height, width), ll.dtype)
-    for plane in range(len(ll)):
-        bands = detail[3 * plane : 3 * plane + 3]
-        hl, lh, hh = (
-            _turn(np.clip(x[:h, :w], -limit, limit)) for x, (h, w) in zip(bands, band_shapes(height, width), strict=True)
+    count = ll.shape[1]
+
+    def synthesise(part: tuple[int, Strip]) -> None:
+        plane, strip = part
+        lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
+        low, *bands = (
+            np.clip(x[strip.first : strip.last], -limit, limit) for x in (ll[plane], *detail[3 * plane : 3 * plane + 3])
         )
-        left = _merge(_turn(np.clip(ll[plane], -limit, limit)), lh)
-        planes[plane] = _merge(_turn(left), _turn(_merge(hl, hh)))
+        hl, lh, hh = (_turn(x[:h, :w]) for x, (h, w) in zip(bands, band_shapes(lines, width), strict=True))
+        rows = _merge(_turn(_merge(_turn(low), lh)), _turn(_merge(hl, hh)))
+        top, bottom = 2 * strip.top, min(2 * strip.bottom, height)
+        planes[plane, top:bottom] = rows[top - 2 * strip.first : bottom - 2 * strip.first]
+
+    in_parallel(threads, synthesise, [(plane, strip) for plane in range(len(ll)) for strip in strips(count, ll.shape[2])])
     return planes
 
 

@@ -246,4 +246,4 @@ class Walk:
         if self.channels != PLANES:
             ll[self.channels :] = 0
             pixels[LUMA_BANDS:] = 0
-        return synthesise_level(ll, pixels, *self.shapes[level - 1])
+        return synthesise_level(ll, pixels, *self.shapes[level - 1], self.runner.threads)
