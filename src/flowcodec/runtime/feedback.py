@@ -13,6 +13,9 @@ from flowcodec.runtime.context import LUMA, LUMA_BANDS, Stage, phase_of
 from flowcodec.runtime.flow import Strip, correlate_level, strips
 from flowcodec.runtime.tiles import in_parallel
 
+_HALO = 8
+"""Rows of a band beyond which an error has no effect: the synthesis and its adjoint, of 9 taps each, reach 4 rows."""
+
 
 def _correlate(low: np.ndarray, detail: np.ndarray, height: int, width: int, threads: int) -> np.ndarray:
     """High bands (3, h, w) of S^T S (low, detail) of one plane, in strips of rows; the even offset keeps their phase."""
@@ -21,11 +24,11 @@ def _correlate(low: np.ndarray, detail: np.ndarray, height: int, width: int, thr
 
     def correlate(strip: Strip) -> None:
         lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
-        bands = (x.astype(np.float32) for x in (low[strip.first : strip.last], detail[:, strip.first : strip.last]))
-        part = correlate_level(*bands, lines, width)
+        seen = low[strip.first : strip.last].astype(np.float32), detail[:, strip.first : strip.last].astype(np.float32)
+        part = correlate_level(*seen, lines, width)
         result[:, strip.top : strip.bottom] = part[:, strip.top - strip.first : strip.bottom - strip.first]
 
-    in_parallel(threads, correlate, strips(count, low.shape[1]))
+    in_parallel(threads, correlate, strips(count, low.shape[1], _HALO))
     return result
 
 

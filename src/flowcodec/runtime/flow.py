@@ -24,9 +24,9 @@ LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS)
 """Synthesis gains of the low and the high band, per dimension; the analysis divides by them."""
 
 BANDS = ("HL", "LH", "HH")
-STRIP_SITES = 1 << 14
-_HALO = 8
-"""Rows of a band beyond which a coefficient has no effect: synthesis and its adjoint, of 9 taps each, reach 4."""
+STRIP_SITES = 1 << 15
+_SYNTHESIS_HALO = 4
+"""Rows of a band beyond which a coefficient has no effect on a row of pixels: filters of at most 9 taps reach 4 of those."""
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
 _WIDE_LIMIT = (1 << 36) - 1
@@ -134,11 +134,11 @@ class Strip(NamedTuple):
     last: int
 
 
-def strips(count: int, width: int) -> list[Strip]:
-    """Strips of the rows of bands (count, width) in which each step of lifting finds what it needs in a core's cache."""
-    rows = max(STRIP_SITES // width, _HALO)
+def strips(count: int, width: int, halo: int) -> list[Strip]:
+    """Strips of the rows of bands (count, width): in them each step of lifting finds what it needs in a core's cache."""
+    rows = max(STRIP_SITES // width, 8 * halo)
     return [
-        Strip(top, min(top + rows, count), max(top - _HALO, 0), min(top + rows + _HALO, count)) for top in range(0, count, rows)
+        Strip(top, min(top + rows, count), max(top - halo, 0), min(top + rows + halo, count)) for top in range(0, count, rows)
     ]
 
 
@@ -207,7 +207,9 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
         top, bottom = 2 * strip.top, min(2 * strip.bottom, height)
         planes[plane, top:bottom] = rows[top - 2 * strip.first : bottom - 2 * strip.first]
 
-    in_parallel(threads, synthesise, [(plane, strip) for plane in range(len(ll)) for strip in strips(count, ll.shape[2])])
+    in_parallel(
+        threads, synthesise, [(plane, strip) for plane in range(len(ll)) for strip in strips(count, ll.shape[2], _SYNTHESIS_HALO)]
+    )
     return planes
 
 
