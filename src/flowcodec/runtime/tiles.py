@@ -31,7 +31,14 @@ Write = Callable[[Place, list[np.ndarray]], None]
 _Item = TypeVar("_Item")
 
 
-_scratch = local()
+class _Scratch(local):
+    """Arrays of a thread, one for each input of a graph, as long as the longest so far."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+
+
+_scratch = _Scratch()
 
 
 @cache
@@ -65,9 +72,8 @@ def tiles(height: int, width: int, sites: int, threads: int = 1, halo: int = 0) 
 
     Whole rows where they make tiles many times as high as the halo, since they are read fastest; else about square tiles.
     """
-    count = max(-(-height * width // sites), min(threads, height * width // _SMALLEST_SHARE), 1)
-    if count > 1:
-        count = -(-count // threads) * threads
+    shares = max(min(threads, height * width // _SMALLEST_SHARE), 1)
+    count = -(-height * width // (sites * shares)) * shares
     square = min(max(round((count * width / height) ** 0.5), 1), count)
     columns = 1 if height >= _HIGH * halo * count else square
     return [(rows, part) for rows in _cuts(height, -(-count // columns)) for part in _cuts(width, columns)]
@@ -75,21 +81,19 @@ def tiles(height: int, width: int, sites: int, threads: int = 1, halo: int = 0) 
 
 def _floats(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """float32 (1, C, h, w) of each, in memory that the thread's next call uses again: fresh pages cost more than the copy."""
-    arrays = []
+    held, floats = _scratch.arrays, []
     for number, values in enumerate(planes):
-        held = getattr(_scratch, str(number), None)
-        if held is None or held.size < values.size:
-            held = np.empty(values.size, np.float32)
-            setattr(_scratch, str(number), held)
-        array = held[: values.size].reshape(1, *values.shape)
-        array[0] = values
-        arrays.append(array)
-    return arrays
+        if number == len(held):
+            held.append(np.empty(values.size, np.float32))
+        elif held[number].size < values.size:
+            held[number] = np.empty(values.size, np.float32)
+        floats.append(held[number][: values.size].reshape(1, *values.shape))
+        floats[-1][0] = values
+    return floats
 
 
 def run_in_tiles(runner: Runner, graph: str, info: GraphInfo, size: tuple[int, int], read: Read, write: Write) -> None:
     """Runs a graph on all of an input grid of the given (height, width); ``read`` and ``write`` are called by several threads."""
-
     halo, factor = info.halo, info.double_rows // 2
 
     def run(tile: Place) -> None:
