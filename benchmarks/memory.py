@@ -1,9 +1,9 @@
-"""Memory for large photographs, and whether working in strips leaves a trace in the picture or the rate.
+"""Memory for large photographs, and whether working in tiles leaves a trace in the picture or the rate.
 
     python benchmarks/memory.py PHOTOGRAPH... [--quality 60] [--threads 2] [--out results/memory.json]
 
 Peak memory is the resident set of ``flowcodec encode`` and ``flowcodec decode`` as processes of their own, reading the photograph
-and writing a PNG included. For the strips, the photograph is also encoded and decoded with every network run on the whole image
+and writing a PNG included. For the tiles, the photograph is also encoded and decoded with every network run on the whole image
 at once, which takes several times the memory; both must give the same file and the same pixels.
 """
 
@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,15 +25,14 @@ from PIL import Image
 
 import flowcodec
 from flowcodec.benchmark.environment import environment
-from flowcodec.runtime import coupling, prior, restore
+from flowcodec.runtime import tiles
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_picture
 from flowcodec.runtime.image import Picture, read_picture
-from flowcodec.runtime.integer import run_in_strips
 
 RESULTS = Path(__file__).parents[1] / "results"
 WHOLE = 1 << 40
-"""Sites of a strip that no image has."""
+"""Sites of a tile that no image has."""
 
 
 def run_command(arguments: Sequence[str]) -> dict[str, float]:
@@ -64,15 +62,12 @@ def measure_memory(photograph: Path, quality: float, threads: int) -> dict[str, 
 @contextmanager
 def whole_image() -> Iterator[None]:
     """Every network runs on the whole image at once."""
-    with ExitStack() as stack:
-        for module in (prior, coupling):
-            stack.enter_context(patch.object(module, "run_in_strips", partial(run_in_strips, strip_sites=WHOLE)))
-        stack.enter_context(patch.object(restore, "STRIP_SITES", WHOLE))
+    with patch.object(tiles, "TILE_SITES", WHOLE):
         yield
 
 
-def compare_strips(photograph: Path, quality: float, threads: int) -> dict[str, Any]:
-    """Strips against the whole image: bytes of both files, and the pixels that differ."""
+def compare_tiles(photograph: Path, quality: float, threads: int) -> dict[str, Any]:
+    """Tiles against the whole image: bytes of both files, and the pixels that differ."""
     picture = Picture(read_picture(photograph).pixels)
     settings = EncodeSettings(quality=quality, threads=threads)
     data = encode_picture(picture, settings)
@@ -95,10 +90,10 @@ def main() -> None:
     parser.add_argument("photographs", nargs="+", type=Path, metavar="PHOTOGRAPH")
     parser.add_argument("--quality", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-strips", action="store_true", help="leave out the comparison with the whole image")
+    parser.add_argument("--no-tiles", action="store_true", help="leave out the comparison with the whole image")
     parser.add_argument("--out", type=Path, default=RESULTS / "memory.json")
     arguments = parser.parse_args()
-    measure = [measure_memory] if arguments.no_strips else [measure_memory, compare_strips]
+    measure = [measure_memory] if arguments.no_tiles else [measure_memory, compare_tiles]
     options = arguments.quality, arguments.threads
     # Memory first: a child that is started by a large process inherits its peak.
     photographs: dict[str, dict[str, Any]] = {path.name: {} for path in arguments.photographs}

@@ -37,7 +37,9 @@ COMMAND = (sys.executable, "-c", "from flowcodec.cli import main; main()")
 
 
 class CountingRunner:
-    """Runs graphs and counts the multiply-accumulates of their convolutions, halos of strips included."""
+    """Runs graphs and counts the multiply-accumulates of their convolutions, halos of tiles included."""
+
+    threads = 1
 
     def __init__(self, model: Model, runner: Runner) -> None:
         self.model, self.runner, self.macs = model, runner, 0

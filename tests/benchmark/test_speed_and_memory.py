@@ -18,7 +18,7 @@ needs_model = pytest.mark.skipif("default" not in shipped_models(), reason="no d
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    """A file of 700x500 pixels, enough for two strips at the finest level of the prior and in the restoration."""
+    """A file of 700x500 pixels, enough for several tiles at the finest level of the prior and in the restoration."""
     rows, columns = np.mgrid[0:700, 0:500] / 40
     planes = np.stack([np.sin(rows + k) * np.cos(columns) for k in range(3)], axis=2)
     path = tmp_path / "photograph.png"
@@ -59,7 +59,7 @@ def test_macs_of_the_shipped_decoder_keep_the_budget(photograph: Path) -> None:
 
 
 @needs_model
-def test_strips_leave_no_trace(photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_leave_no_trace(photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = runpy.run_path(str(BENCHMARKS / "memory.py"))
-    result = script["compare_strips"](photograph, 60, 1)
+    result = script["compare_tiles"](photograph, 60, 1)
     assert result["same_file"] and result["pixels_that_differ"] == 0 and result["rate_penalty_percent"] == 0

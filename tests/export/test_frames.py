@@ -15,7 +15,7 @@ from flowcodec.export.verify import OracleRunner
 from flowcodec.model import checkpoint
 from flowcodec.model.codec import FlowCodecModel, ModelConfig
 from flowcodec.model.runner import TorchRunner
-from flowcodec.runtime import integer
+from flowcodec.runtime import tiles
 from flowcodec.runtime.bundle import Model, load_model, read_model
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
 from flowcodec.runtime.color import ycc_to_rgb
@@ -62,7 +62,7 @@ def previous(photograph: np.ndarray, model: Model) -> np.ndarray:
     return encode_frame(photograph[100:145, 60:123], None, model, make_runner(model, 1), STEP).planes
 
 
-def test_planes_are_one_on_all_runners_and_strips(
+def test_planes_are_one_on_all_runners_and_tiles(
     network: FlowCodecModel, predicting: Model, photograph: np.ndarray, previous: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = photograph[102:147, 61:124]
@@ -77,7 +77,7 @@ def test_planes_are_one_on_all_runners_and_strips(
     for runner in runners:
         planes = decode_frame(encoded.payload, (45, 63), previous, predicting, runner, STEP)
         np.testing.assert_array_equal(planes, encoded.planes)
-    monkeypatch.setattr(integer.run_in_strips, "__defaults__", (300,))
+    monkeypatch.setattr(tiles, "TILE_SITES", 50)
     planes = decode_frame(encoded.payload, (45, 63), previous, predicting, runners[0], STEP)
     np.testing.assert_array_equal(planes, encoded.planes)
 

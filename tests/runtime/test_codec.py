@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import flowcodec
 from flowcodec.errors import FlowCodecError, InputError, WrongModel
-from flowcodec.runtime import container, decode, encode, integer, latent, prior, restore
+from flowcodec.runtime import container, decode, encode, latent, prior, restore, tiles
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
@@ -134,28 +134,20 @@ def test_encoder_and_decoder_reconstruct_the_same_planes(photograph: np.ndarray,
 
 
 @pytest.mark.parametrize("channel", ["round", "dither", "trellis"])
-def test_same_picture_with_any_threads_optimisation_and_strips(
+def test_same_picture_with_any_threads_optimisation_and_tiles(
     photograph: np.ndarray, model: Model, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1, 2 and 4 threads, graph optimisation on and off, whole image and strips of a few rows: one picture, one file."""
+    """1, 2 and 4 threads, graph optimisation on and off, whole image and tiles of a few sites: one picture, one file."""
     part = photograph[100:311, 50:295]
     data = flowcodec.encode(part, step=14, channel=channel, seed=4, threads=2)
     expected = decode.decode_picture(data, 1, model=model).pixels
     for threads in (2, 4):
         np.testing.assert_array_equal(decode.decode_picture(data, threads, model=model).pixels, expected)
     np.testing.assert_array_equal(decode.decode_picture(data, 1, model=model, optimise=False).pixels, expected)
-    for strip_sites in (1, 1000):
-        monkeypatch.setattr(prior, "run_in_strips", _strips_of(strip_sites))
-        monkeypatch.setattr(restore, "STRIP_SITES", strip_sites)
-        np.testing.assert_array_equal(decode.decode_picture(data, 1, model=model).pixels, expected)
-        assert flowcodec.encode(part, step=14, channel=channel, seed=4, threads=1) == data
-
-
-def _strips_of(sites: int):
-    def run(runner, graph, info, inputs, dtypes):
-        return integer.run_in_strips(runner, graph, info, inputs, dtypes, strip_sites=sites)
-
-    return run
+    for sites in (90, 1 << 40):
+        monkeypatch.setattr(tiles, "TILE_SITES", sites)
+        np.testing.assert_array_equal(decode.decode_picture(data, 2, model=model).pixels, expected)
+        assert flowcodec.encode(part, step=14, channel=channel, seed=4, threads=2) == data
 
 
 def test_seed_changes_the_dither_and_nothing_else(photograph: np.ndarray) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowcodec.runtime import flow
 from flowcodec.runtime.flow import analyse_level, band_shapes, level_count, level_shapes, synthesise_level, to_fixed
 from flowcodec.runtime.integer import FRACTION_BITS
 
@@ -179,6 +180,15 @@ def test_64_bits_suffice_at_the_wide_clip_limits() -> None:
         extreme = np.iinfo(np.int64).max
         clipped = synthesise_level(np.sign(ll) * extreme, np.sign(detail) * extreme, size, size)
         assert np.array_equal(clipped, result)
+
+
+@pytest.mark.parametrize("height", [1, 2, 197, 198])
+def test_strips_and_threads_give_what_the_whole_gives(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(height)
+    ll, detail = (random.integers(-40000, 40000, (channels, (height + 1) // 2, 12)).astype(np.int32) for channels in (3, 9))
+    whole = synthesise_level(ll, detail, height, 23)
+    monkeypatch.setattr(flow, "STRIP_SITES", 1)
+    np.testing.assert_array_equal(synthesise_level(ll, detail, height, 23, threads=2), whole)
 
 
 # --- edges ---------------------------------------------------------------------------------------------------------------

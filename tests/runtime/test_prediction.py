@@ -69,7 +69,7 @@ def test_extreme_planes_stay_in_range(model: Model) -> None:
     assert np.array_equal(whole.planes, np.clip(extreme, -((1 << 16) - 1), (1 << 16) - 1))
     level = LevelPrediction(whole, 1, band_steps(model, 0, 1), 0)
     assert np.abs(level.detail).max() <= LOCATION_MAX
-    assert np.abs(level.planes(np.zeros((3, 19, 25), np.int32))).max() <= context.ACTIVATION_MAX
+    assert np.abs(level.planes(np.zeros((3, 19, 25), np.int32), np.s_[:, :])).max() <= context.ACTIVATION_MAX
 
 
 @pytest.mark.parametrize("index", [300, 700, 1100])
@@ -79,7 +79,7 @@ def test_what_the_trunk_sees_agrees_with_the_torch_twin(model: Model, index: int
     low, ll = (random.integers(-400 * UNIT, 400 * UNIT, (3, 6, 8)) for _ in range(2))
     detail = random.integers(-60 * UNIT, 60 * UNIT, (9, 6, 8))
     steps = band_steps(model, index, 2)
-    planes = LevelPrediction(Prediction(low, [low, low], [detail, detail]), 2, steps, index).planes(ll)
+    planes = LevelPrediction(Prediction(low, [low, low], [detail, detail]), 2, steps, index).planes(ll, np.s_[:, :])
     real = np.array(steps).reshape(-1, 1, 1) / (1 << STEP_BITS)
     step = step_fixed(index) / (1 << STEP_BITS)
     tensors = [torch.from_numpy(x / UNIT / s)[None].float() for x, s in ((low - ll, step), (detail, real))]

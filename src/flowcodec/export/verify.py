@@ -42,6 +42,8 @@ def _as_integers(values: np.ndarray) -> np.ndarray:
 class OracleRunner:
     """Runs graphs in int64; ``Mul`` by 2^-s followed by ``Floor`` is the arithmetic shift by s. Slow and right."""
 
+    threads = 1
+
     def __init__(self, graphs: dict[str, bytes]) -> None:
         self._graphs = {name: onnx.load_from_string(data).graph for name, data in graphs.items()}
 

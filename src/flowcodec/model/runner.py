@@ -14,6 +14,8 @@ from flowcodec.runtime.integer import CORRECTION_BITS, FRACTION_BITS
 class TorchRunner:
     """Runs graphs by the names the exporter gives them; equal to ONNX Runtime and to the NumPy oracle, bit for bit."""
 
+    threads = 1
+
     def __init__(self, model: FlowCodecModel) -> None:
         self.model = model
         self.unit = float(1 << FRACTION_BITS)

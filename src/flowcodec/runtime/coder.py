@@ -76,6 +76,11 @@ def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int
     return order, list(zip(tables.tolist(), [0, *ends[:-1]], ends, strict=True))
 
 
+def _positive(counts: np.ndarray) -> list[int]:
+    """The numbers above zero that occur among small ones, ascending; ``np.unique`` would sort, and load ``numpy.ma``."""
+    return [int(count) for count in np.flatnonzero(np.bincount(counts)) if count]
+
+
 def _bits_of(frequencies: np.ndarray, symbols: np.ndarray) -> float:
     """Sum of -log2 of the probabilities of symbols under rows of frequencies that sum to 2^24."""
     chosen = frequencies[np.arange(len(symbols)), symbols]
@@ -104,13 +109,13 @@ class SymbolEncoder:
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
         symbols = (clipped + reach).astype(np.int32)
+        self.ideal_bits += self.tables.bits(table_ids, symbols)
         order, groups = _groups(table_ids)
         symbols = symbols[order]
         self._operations += [(symbols[begin:end], self.tables.model(table)) for table, begin, end in groups]
-        self.ideal_bits += self.tables.bits(table_ids[order], symbols)
-        for bits in np.unique(low_bits[low_bits > 0]):
+        for bits in _positive(low_bits):
             chosen = low_bits == bits
-            self.push_raw((coefficients[chosen] & ((1 << int(bits)) - 1)), int(bits))
+            self.push_raw((coefficients[chosen] & ((1 << bits) - 1)), bits)
         escaped = np.abs(clipped) == reach
         self.push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
 
@@ -139,8 +144,8 @@ class SymbolEncoder:
         numbers = values.astype(np.int64) + 1
         lengths = np.array([int(n).bit_length() - 1 for n in numbers], np.int64)
         self.push_raw(lengths, 5)
-        for length in np.unique(lengths[lengths > 0]):
-            self.push_raw(numbers[lengths == length] & ((1 << int(length)) - 1), int(length))
+        for length in _positive(lengths):
+            self.push_raw(numbers[lengths == length] & ((1 << length) - 1), length)
 
     def finish(self) -> bytes:
         coder = _Ans()
@@ -189,12 +194,13 @@ class SymbolDecoder:
         high[order] = ordered
         high -= reach
         low = np.zeros(len(table_ids), np.int64)
-        for bits in np.unique(low_bits[low_bits > 0]):
+        for bits in _positive(low_bits):
             chosen = low_bits == bits
-            low[chosen] = self.pop_raw(int(chosen.sum()), int(bits))
-        escaped = np.abs(high) == reach
-        extra = self.pop_exp_golomb(int(escaped.sum()))
-        high[escaped] += np.where(high[escaped] < 0, -extra, extra)
+            low[chosen] = self.pop_raw(int(chosen.sum()), bits)
+        escaped = np.flatnonzero(np.abs(high) == reach)
+        if len(escaped):
+            extra = self.pop_exp_golomb(len(escaped))
+            high[escaped] += np.where(high[escaped] < 0, -extra, extra)
         return (high << low_bits) | low
 
     def _spend(self, bits: float) -> None:
@@ -227,9 +233,9 @@ class SymbolDecoder:
             return np.zeros(0, np.int64)
         lengths = self.pop_raw(count, 5)
         numbers = np.ones(count, np.int64)
-        for length in np.unique(lengths[lengths > 0]):
+        for length in _positive(lengths):
             chosen = lengths == length
-            numbers[chosen] = (1 << int(length)) | self.pop_raw(int(chosen.sum()), int(length))
+            numbers[chosen] = (1 << length) | self.pop_raw(int(chosen.sum()), length)
         return numbers - 1
 
     def finish(self) -> None:

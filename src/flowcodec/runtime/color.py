@@ -6,6 +6,7 @@ The rotation keeps lengths, so a squared error in (Y, C1, C2) is the same square
 import numpy as np
 
 from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.tiles import in_parallel
 
 RGB_TO_YCC = np.array([[1, 1, 1], [1, 0, -1], [-1, 2, -1]]) / np.sqrt([[3.0], [2.0], [6.0]])
 """(3, 3): rows Y, C1, C2; columns R, G, B."""
@@ -25,12 +26,15 @@ def rgb_to_ycc(pixels: np.ndarray) -> np.ndarray:
     return np.tensordot(RGB_TO_YCC.astype(np.float32), planes, axes=1)
 
 
-def ycc_to_rgb(planes: np.ndarray) -> np.ndarray:
+def ycc_to_rgb(planes: np.ndarray, threads: int = 1) -> np.ndarray:
     """Integer planes (C, H, W) with FRACTION_BITS fractional bits -> uint8 (H, W, C), C = 1 or 3; integers only."""
     count, height, width = planes.shape
     pixels = np.empty((height, width, count), np.uint8)
-    for top in range(0, height, _ROWS):
+
+    def rotate(top: int) -> None:
         pixels[top : top + _ROWS] = _rotate_back(planes[:, top : top + _ROWS])
+
+    in_parallel(threads, rotate, range(0, height, _ROWS))
     return pixels
 
 

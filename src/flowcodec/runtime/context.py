@@ -14,6 +14,7 @@ import numpy as np
 from flowcodec.runtime.flow import band_shapes
 from flowcodec.runtime.integer import ACTIVATION_MAX, FRACTION_BITS
 from flowcodec.runtime.step import STEP_BITS, step_fixed
+from flowcodec.runtime.tiles import Place
 
 LUMA_BANDS, CHROMA_BANDS = 3, 6
 DETAIL_CHANNELS = LUMA_BANDS + CHROMA_BANDS
@@ -65,7 +66,7 @@ STAGES = tuple(_stages())
 """The order of decoding within a level: luma by phase and band, then chroma by phase; a grey picture has the luma stages only."""
 CONDITION_CHANNELS = 2
 _STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
-_CHUNK_SITES = 1 << 18
+_BLUR_REACH = 2
 _LEVEL_CENTRE, _LEVEL_MAX, _LEVEL_SCALE = 3, 8, 32
 
 
@@ -107,10 +108,20 @@ def phase_of(grid: np.ndarray, phase: int) -> np.ndarray:
     return grid[:, row::2, column::2]
 
 
+def joined(phases: Sequence[np.ndarray], place: Place) -> np.ndarray:
+    """A place (C, h, w) of the even grid whose four phases these are."""
+    (top, left), (bottom, right) = ((side.start // 2 for side in place), ((side.stop + 1) // 2 for side in place))
+    grid = np.empty((len(phases[0]), 2 * (bottom - top), 2 * (right - left)), phases[0].dtype)
+    for phase, sites in enumerate(phases):
+        phase_of(grid, phase)[:] = sites[:, top:bottom, left:right]
+    rows, columns = (slice(side.start % 2, side.start % 2 + side.stop - side.start) for side in place)
+    return grid[:, rows, columns]
+
+
 def _blur_axis(values: np.ndarray, axis: int) -> np.ndarray:
     """Sums with weights 1 4 6 4 1 along an axis, edges replicated."""
     pad = [(0, 0)] * values.ndim
-    pad[axis] = (2, 2)
+    pad[axis] = (_BLUR_REACH, _BLUR_REACH)
     values = np.pad(values, pad, mode="edge")
     for _ in range(4):
         lead, trail = [slice(None)] * values.ndim, [slice(None)] * values.ndim
@@ -124,28 +135,41 @@ def local_contrast(planes: np.ndarray) -> np.ndarray:
     return planes - (_blur_axis(_blur_axis(planes, -1), -2) >> 8)
 
 
+def _scaled(values: np.ndarray, factor: Any, shift: int) -> np.ndarray:
+    """int64 (v * factor + half) >> shift."""
+    scaled = values.astype(np.int64)
+    scaled *= factor
+    scaled += 1 << (shift - 1)
+    scaled >>= shift
+    return scaled
+
+
 def in_steps(values: np.ndarray, step_index: int, gain_bits: int = 0) -> np.ndarray:
     """Pixel units -> units of Delta / 2^gain_bits, both in 1/64: (v * floor(2^40 / Delta) + half) >> (20 - gain_bits)."""
     inverse = (1 << (2 * STEP_BITS)) // step_fixed(step_index)
     shift = STEP_BITS - gain_bits
-    return (values.astype(np.int64) * inverse + (1 << (shift - 1))) >> shift
+    return _scaled(values, inverse, shift)
 
 
 def in_band_steps(values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     """(C, H, W) in pixel units -> int64 units of each band's step, both in 1/64; ``steps`` as ``prior.band_steps`` gives them."""
     inverse = np.array([(1 << (2 * STEP_BITS)) // step for step in steps], np.int64).reshape(-1, 1, 1)
-    return (values.astype(np.int64) * inverse + (1 << (STEP_BITS - 1))) >> STEP_BITS
+    return _scaled(values, inverse, STEP_BITS)
 
 
 def to_pixels(values: np.ndarray, step: int, bits: int = FRACTION_BITS) -> np.ndarray:
     """Units of ``step`` with ``bits`` fractional bits -> pixel units: (v * step + half) >> (STEP_BITS - 6 + bits)."""
-    shift = STEP_BITS + bits - FRACTION_BITS
-    return (values.astype(np.int64) * step + (1 << (shift - 1))) >> shift
+    return _scaled(values, step, STEP_BITS + bits - FRACTION_BITS)
+
+
+def _within(values: np.ndarray, limit: int) -> np.ndarray:
+    """int16, clipped to +-limit."""
+    return np.maximum(np.minimum(values, limit), -limit).astype(np.int16)
 
 
 def clip_activations(values: np.ndarray) -> np.ndarray:
-    """To the range of the networks' values."""
-    return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX)
+    """int16, clipped to the range of the networks' values."""
+    return _within(values, ACTIVATION_MAX)
 
 
 def _shift(values: np.ndarray, bits: int) -> np.ndarray:
@@ -155,35 +179,32 @@ def _shift(values: np.ndarray, bits: int) -> np.ndarray:
 
 def two_ranges(values: np.ndarray) -> np.ndarray:
     """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
-    count, height, width = values.shape
-    result = np.empty((2 * count, height, width), np.int16)
-    for top, bottom in row_chunks(height, width):
-        part = values[:, top:bottom]
-        result[:count, top:bottom], result[count:, top:bottom] = (
-            clip_activations(part),
-            clip_activations(_shift(part, RANGE_BITS)),
-        )
-    return result
+    # Whatever lies beyond the reach of the coarse copies is as good as at its end, where 16 bits hold it.
+    narrow = _within(values, (ACTIVATION_MAX + 1) << RANGE_BITS)
+    return np.concatenate([clip_activations(narrow), clip_activations(_shift(narrow, RANGE_BITS))])
 
 
-def row_chunks(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) rows of pieces small enough that wide intermediates stay small."""
-    rows = max(_CHUNK_SITES // width, 1)
-    return ((top, min(top + rows, height)) for top in range(0, height, rows))
+def filled(part: np.ndarray, place: Place) -> np.ndarray:
+    """(C, h, w) of a place, zeros below and to the right of the part of it that there is."""
+    missing = [side.stop - side.start - found for side, found in zip(place, part.shape[1:], strict=True)]
+    return np.pad(part, ((0, 0), (0, missing[0]), (0, missing[1]))) if any(missing) else part
 
 
-def contrast_rows(planes: np.ndarray, top: int, bottom: int) -> np.ndarray:
-    """``local_contrast`` of some rows of the planes, as in the whole."""
-    first, last = max(top - 2, 0), min(bottom + 2, planes.shape[1])
-    return local_contrast(planes[:, first:last])[:, top - first : bottom - first]
+def contrast_at(planes: np.ndarray, place: Place) -> np.ndarray:
+    """``local_contrast`` at a place, as in the whole."""
+    seen, inner = [], []
+    for part, end in zip(place, planes.shape[1:], strict=True):
+        begin, stop = max(part.start - _BLUR_REACH, 0), min(part.stop, end)
+        seen.append(slice(begin, stop + _BLUR_REACH))
+        inner.append(slice(part.start - begin, stop - begin))
+    return local_contrast(planes[:, *seen])[:, *inner]
 
 
-def contrast_planes(planes: np.ndarray, step_index: int) -> np.ndarray:
-    """(C, H, W) -> int16 (3C, H, W): local contrast in steps (fine, coarse) and in pixel units over 64."""
-    count, height, width = planes.shape
-    result = np.empty((3 * count, height, width), np.int16)
-    for top, bottom in row_chunks(height, width):
-        contrast = contrast_rows(planes, top, bottom)
-        result[: 2 * count, top:bottom] = two_ranges(in_steps(contrast, step_index))
-        result[2 * count :, top:bottom] = clip_activations(_shift(contrast, FRACTION_BITS))
-    return result
+def contrast_planes(planes: np.ndarray, step_index: int, place: Place | None = None) -> np.ndarray:
+    """(C, H, W) -> int16 (3C, H, W): local contrast in steps (fine, coarse) and in pixel units over 64; all or a place of it.
+
+    A place may reach beyond the planes, as far as their even grid does; there are zeros.
+    """
+    contrast = local_contrast(planes) if place is None else contrast_at(planes, place)
+    seen = np.concatenate([two_ranges(in_steps(contrast, step_index)), clip_activations(_shift(contrast, FRACTION_BITS))])
+    return seen if place is None else filled(seen, place)

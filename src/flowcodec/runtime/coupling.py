@@ -3,21 +3,23 @@
 The encoder adds U to ``ll`` and then takes P off ``detail``; the decoder undoes both in the opposite order.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import (
     condition_planes,
     contrast_planes,
+    filled,
     in_steps,
     level_group,
-    pad_even,
-    row_chunks,
     to_pixels,
     two_ranges,
 )
-from flowcodec.runtime.integer import CORRECTION_BITS, Runner, run_in_strips
+from flowcodec.runtime.integer import CORRECTION_BITS, Runner
 from flowcodec.runtime.step import step_fixed
+from flowcodec.runtime.tiles import Place, Whole, even, run_in_tiles
 
 
 class Coupling:
@@ -30,23 +32,25 @@ class Coupling:
 
     def update(self, detail: np.ndarray) -> np.ndarray:
         """U(detail): (9, h, w) -> (3, h, w), added to ``ll`` by the encoder."""
-        ranges = np.empty((2 * len(detail), *detail.shape[1:]), np.int16)
-        for top, bottom in row_chunks(*detail.shape[1:]):
-            ranges[:, top:bottom] = two_ranges(in_steps(detail[:, top:bottom], self.step_index))
-        return self._run("update", ranges)
+        return self._run("update", detail.shape, lambda place: two_ranges(in_steps(detail[:, *place], self.step_index)))
 
     def prediction(self, ll: np.ndarray) -> np.ndarray:
         """P(ll): (3, h, w) -> (9, h, w), taken off ``detail`` by the encoder; to be masked where coefficients do not exist."""
-        return self._run("predict", contrast_planes(ll, self.step_index))
+        return self._run("predict", ll.shape, lambda place: contrast_planes(ll, self.step_index, place))
 
-    def _run(self, name: str, planes: np.ndarray) -> np.ndarray:
+    def _run(self, name: str, shape: tuple[int, ...], seen: Callable[[Place], np.ndarray]) -> np.ndarray:
         graph = f"{name}_{self.group}"
-        height, width = planes.shape[1:]
-        padded = pad_even(planes)
-        condition = condition_planes(self.step_index, self.level, *padded.shape[1:])
-        output = run_in_strips(self.runner, graph, self.model.graph_info[graph], [padded, condition], [np.int16])[0][0]
+        height, width = shape[1:]
+        step = step_fixed(self.step_index)
         # At most 16 Delta, so 32 bits hold it.
-        pixels = np.empty((len(output), height, width), np.int32)
-        for top, bottom in row_chunks(height, width):
-            pixels[:, top:bottom] = to_pixels(output[:, top:bottom, :width], step_fixed(self.step_index), CORRECTION_BITS)
-        return pixels
+        pixels = Whole(height, width, [np.int32])
+
+        def read(place: Place) -> list[np.ndarray]:
+            planes = filled(seen(place), place)
+            return [planes, condition_planes(self.step_index, self.level, *planes.shape[1:])]
+
+        def write(place: Place, outputs: list[np.ndarray]) -> None:
+            pixels(place, [to_pixels(outputs[0], step, CORRECTION_BITS)])
+
+        run_in_tiles(self.runner, graph, self.model.graph_info[graph], (even(height), even(width)), read, write)
+        return pixels.arrays[0]

@@ -48,7 +48,7 @@ def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runn
     exchange = LatentDecoder(model, channel, latents, header.channels, level_count(header.height, header.width))
     planes = Walk(model, runner, header.height, header.width, header.channels, header.step_index).run(exchange)
     planes = restore(model, runner, planes, header.step_index)
-    return ycc_to_rgb(planes[: header.channels])
+    return ycc_to_rgb(planes[: header.channels], runner.threads)
 
 
 def decode_picture(data: bytes, threads: int | None = None, *, model: Model | None = None, optimise: bool = True) -> Picture:

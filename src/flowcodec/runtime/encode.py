@@ -242,7 +242,7 @@ def _encode_at(
         latent = settings.refiner(picture.pixels, latent, index)
     channel = make_channel(header.channel, model.channels, header.seed)
     region = None if settings.roi is None else Region(settings.roi)
-    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows)
+    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows, threads=runner.threads)
     del lows
     planes = Walk(model, runner, height, width, channels, index).run(
         exchange, synthesise_image=reconstruct, level_begun=exchange.begin_feedback if feedback else None

@@ -10,24 +10,25 @@ Reference: Mallat, A Wavelet Tour of Signal Processing, 2009, sec. 5.1.2 (the fr
 import numpy as np
 
 from flowcodec.runtime.context import LUMA, LUMA_BANDS, Stage, phase_of
-from flowcodec.runtime.flow import correlate_level
+from flowcodec.runtime.flow import Strip, correlate_level, strips
+from flowcodec.runtime.tiles import in_parallel
 
-_STRIP_SITES = 1 << 18
 _HALO = 8
-"""Rows of a band beyond which an error has no effect: two synthesis filters of 9 taps reach 4 rows."""
+"""Rows of a band beyond which an error has no effect: the synthesis and its adjoint, of 9 taps each, reach 4 rows."""
 
 
-def _correlate(low: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
+def _correlate(low: np.ndarray, detail: np.ndarray, height: int, width: int, threads: int) -> np.ndarray:
     """High bands (3, h, w) of S^T S (low, detail) of one plane, in strips of rows; the even offset keeps their phase."""
-    count = low.shape[0]
+    count = len(low)
     result = np.empty(detail.shape, np.float32)
-    rows = max(_STRIP_SITES // low.shape[1], _HALO)
-    for top in range(0, count, rows):
-        bottom = min(top + rows, count)
-        first, last = max(top - _HALO, 0), min(bottom + _HALO, count)
-        lines = (height if last == count else 2 * last) - 2 * first
-        part = correlate_level(low[first:last].astype(np.float32), detail[:, first:last].astype(np.float32), lines, width)
-        result[:, top:bottom] = part[:, top - first : bottom - first]
+
+    def correlate(strip: Strip) -> None:
+        lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
+        seen = low[strip.first : strip.last].astype(np.float32), detail[:, strip.first : strip.last].astype(np.float32)
+        part = correlate_level(*seen, lines, width)
+        result[:, strip.top : strip.bottom] = part[:, strip.top - strip.first : strip.bottom - strip.first]
+
+    in_parallel(threads, correlate, strips(count, low.shape[1], _HALO))
     return result
 
 
@@ -37,8 +38,8 @@ class LevelFeedback:
     ``low_error`` (3, h, w): the true planes less the decoded ones; the level's synthesis gives planes of size (height, width).
     """
 
-    def __init__(self, low_error: np.ndarray, height: int, width: int) -> None:
-        self._size = height, width
+    def __init__(self, low_error: np.ndarray, height: int, width: int, threads: int = 1) -> None:
+        self._size, self._threads = (height, width), threads
         # Errors of errors do not matter, the memory of a large image does.
         self._low = low_error.astype(np.float16)
         self._detail = np.zeros((LUMA_BANDS * len(low_error), *low_error.shape[1:]), np.float16)
@@ -55,7 +56,7 @@ class LevelFeedback:
             found = []
             for plane in planes:
                 bands = slice(LUMA_BANDS * plane, LUMA_BANDS * (plane + 1))
-                moves = _correlate(self._low[plane], self._detail[bands], *self._size)
+                moves = _correlate(self._low[plane], self._detail[bands], *self._size, self._threads)
                 found.append(phase_of(moves, stage.phase).copy())
             self._moves = np.concatenate(found)
         return self._moves[stage.bands.start - first : stage.bands.stop - first]

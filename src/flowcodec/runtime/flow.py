@@ -8,9 +8,12 @@ Reference: Daubechies & Sweldens, Factoring wavelet transforms into lifting step
 synthesis vectors have unit norm, which makes a squared error in the latent a squared error in the image.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from flowcodec.runtime.integer import FRACTION_BITS
+from flowcodec.runtime.tiles import in_parallel
 
 LIFT_BITS = 12
 # -1.586134342, -0.052980118, 0.882911076, 0.443506852, in fixed point. Analysis and synthesis share them, so that one inverts the
@@ -21,6 +24,9 @@ LOW_GAIN, HIGH_GAIN = round((1 << LIFT_BITS) / 1.139764), round((1 << LIFT_BITS)
 """Synthesis gains of the low and the high band, per dimension; the analysis divides by them."""
 
 BANDS = ("HL", "LH", "HH")
+STRIP_SITES = 1 << 15
+_SYNTHESIS_HALO = 4
+"""Rows of a band beyond which a coefficient has no effect on a row of pixels: filters of at most 9 taps reach 4 of those."""
 # The finest level holds most samples and stays below 2^31 in every product when its inputs are clipped to 2^17.
 _NARROW_LIMIT = (1 << 17) - 1
 _WIDE_LIMIT = (1 << 36) - 1
@@ -49,7 +55,7 @@ def band_shapes(height: int, width: int) -> tuple[tuple[int, int], tuple[int, in
 
 def _even_pairs(even: np.ndarray, count: int) -> np.ndarray:
     """even[i] + even[i+1] for the ``count`` odd samples between them, symmetric at the end; along the last axis."""
-    pairs = even[..., :count].copy()
+    pairs = np.copy(even[..., :count])
     inner = even.shape[-1] - 1
     pairs[..., :inner] += even[..., 1:]
     if inner < count:
@@ -59,7 +65,7 @@ def _even_pairs(even: np.ndarray, count: int) -> np.ndarray:
 
 def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
     """odd[i-1] + odd[i] for the ``count`` even samples around them, symmetric at both ends; along the last axis."""
-    pairs = np.empty((*odd.shape[:-1], count), odd.dtype)
+    pairs = np.empty_like(odd, shape=(*odd.shape[:-1], count))
     pairs[..., : odd.shape[-1]] = odd
     pairs[..., odd.shape[-1] :] = odd[..., -1:]
     pairs[..., 1:] += odd[..., : count - 1]
@@ -69,14 +75,14 @@ def _odd_pairs(odd: np.ndarray, count: int) -> np.ndarray:
 
 def _interleave(even: np.ndarray, odd: np.ndarray) -> np.ndarray:
     """The signal of even and odd samples, along the last axis."""
-    signal = np.empty((*even.shape[:-1], even.shape[-1] + odd.shape[-1]), even.dtype)
+    signal = np.empty_like(even, shape=(*even.shape[:-1], even.shape[-1] + odd.shape[-1]))
     signal[..., 0::2], signal[..., 1::2] = even, odd
     return signal
 
 
 def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float analysis along the last axis: (low, high)."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):
@@ -92,11 +98,12 @@ def _split(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _scale(values: np.ndarray, factor: int) -> np.ndarray:
     """(values * factor + half) >> LIFT_BITS, in place. The whole part of the factor is taken out, so that products fit int32."""
     whole = (factor + (1 << (LIFT_BITS - 1))) >> LIFT_BITS
-    kept = values * whole
+    kept = values * whole if whole else None
     values *= factor - (whole << LIFT_BITS)
     values += 1 << (LIFT_BITS - 1)
     values >>= LIFT_BITS
-    values += kept
+    if kept is not None:
+        values += kept
     return values
 
 
@@ -114,7 +121,25 @@ def _merge(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _turn(planes: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(planes.swapaxes(-1, -2))
+    """A view. Arrays made from it keep its layout, so that every step goes along the memory, whatever the axis."""
+    return planes.swapaxes(-1, -2)
+
+
+class Strip(NamedTuple):
+    """Rows ``top`` to ``bottom`` of a band, and ``first`` to ``last`` that they depend on."""
+
+    top: int
+    bottom: int
+    first: int
+    last: int
+
+
+def strips(count: int, width: int, halo: int) -> list[Strip]:
+    """Strips of the rows of bands (count, width): in them each step of lifting finds what it needs in a core's cache."""
+    rows = max(STRIP_SITES // width, 8 * halo)
+    return [
+        Strip(top, min(top + rows, count), max(top - halo, 0), min(top + rows + halo, count)) for top in range(0, count, rows)
+    ]
 
 
 def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +158,7 @@ def analyse_level(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _split_fixed(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integer analysis along the last axis: (low, high), the steps of ``_merge`` backward."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):
@@ -161,7 +186,7 @@ def analyse_level_fixed(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ll, detail
 
 
-def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int) -> np.ndarray:
+def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int, threads: int = 1) -> np.ndarray:
     """Exact integer inverse of one level: ``ll`` and ``detail`` in 1/64 pixel units -> planes (C, height, width).
 
     Inputs are clipped to the range in which no product overflows: 2^17 in int32, for levels whose result is the image; else 2^36
@@ -169,19 +194,28 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     """
     limit = _NARROW_LIMIT if ll.dtype == np.int32 else _WIDE_LIMIT
     planes = np.empty((len(ll), height, width), ll.dtype)
-    for plane in range(len(ll)):
-        bands = detail[3 * plane : 3 * plane + 3]
-        hl, lh, hh = (
-            _turn(np.clip(x[:h, :w], -limit, limit)) for x, (h, w) in zip(bands, band_shapes(height, width), strict=True)
+    count = ll.shape[1]
+
+    def synthesise(part: tuple[int, Strip]) -> None:
+        plane, strip = part
+        lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
+        low, *bands = (
+            np.clip(x[strip.first : strip.last], -limit, limit) for x in (ll[plane], *detail[3 * plane : 3 * plane + 3])
         )
-        left = _merge(_turn(np.clip(ll[plane], -limit, limit)), lh)
-        planes[plane] = _merge(_turn(left), _turn(_merge(hl, hh)))
+        hl, lh, hh = (_turn(x[:h, :w]) for x, (h, w) in zip(bands, band_shapes(lines, width), strict=True))
+        rows = _merge(_turn(_merge(_turn(low), lh)), _turn(_merge(hl, hh)))
+        top, bottom = 2 * strip.top, min(2 * strip.bottom, height)
+        planes[plane, top:bottom] = rows[top - 2 * strip.first : bottom - 2 * strip.first]
+
+    in_parallel(
+        threads, synthesise, [(plane, strip) for plane in range(len(ll)) for strip in strips(count, ll.shape[2], _SYNTHESIS_HALO)]
+    )
     return planes
 
 
 def _adjoint_even_pairs(odd: np.ndarray, count: int) -> np.ndarray:
     """Transpose of ``_even_pairs``: what ``count`` even samples receive from the odd ones."""
-    sums = np.zeros((*odd.shape[:-1], count), odd.dtype)
+    sums = np.zeros_like(odd, shape=(*odd.shape[:-1], count))
     sums[..., : odd.shape[-1]] = odd
     sums[..., 1:] += odd[..., : count - 1]
     if odd.shape[-1] == count:
@@ -191,7 +225,7 @@ def _adjoint_even_pairs(odd: np.ndarray, count: int) -> np.ndarray:
 
 def _adjoint_odd_pairs(even: np.ndarray, count: int) -> np.ndarray:
     """Transpose of ``_odd_pairs``: what ``count`` odd samples receive from the even ones."""
-    sums = even[..., :count].copy()
+    sums = np.copy(even[..., :count])
     following = even[..., 1 : count + 1]
     sums[..., : following.shape[-1]] += following
     sums[..., 0] += even[..., 0]
@@ -217,7 +251,7 @@ def _synthesise_float(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _adjoint(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Transpose of ``_synthesise_float``: signal -> (low, high)."""
-    even, odd = signal[..., 0::2].copy(), signal[..., 1::2].copy()
+    even, odd = np.copy(signal[..., 0::2]), np.copy(signal[..., 1::2])
     if odd.shape[-1] == 0:
         return even, odd
     for index, constant in enumerate(LIFT_STEPS):

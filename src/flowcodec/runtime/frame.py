@@ -68,6 +68,7 @@ def encode_frame(
         step_index,
         lows=lows,
         coder=coder or SymbolEncoder(frame_tables(model, channel)),
+        threads=runner.threads,
     )
     walk = Walk(model, runner, height, width, PLANES, step_index, pyramid)
     planes = walk.run(exchange, level_begun=exchange.begin_feedback if feedback else None)

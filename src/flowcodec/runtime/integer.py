@@ -6,11 +6,10 @@ these integers in float32; since every partial sum stays below 2**24, each resul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
-
-from flowcodec.runtime.memory import return_freed_memory
 
 FRACTION_BITS = 6
 ACTIVATION_MAX = 1023
@@ -20,10 +19,6 @@ CORRECTION_BITS = 10
 CORRECTION_MAX = ACTIVATION_MAX << (CORRECTION_BITS - FRACTION_BITS)
 LOCATION_MAX = (1 << 15) - 1
 """Largest |location| a prior may predict, in 1/64 of a band's step."""
-
-STRIP_SITES = 1 << 16
-"""Sites of a strip: enough to keep the cores busy, few enough to stay in their caches."""
-_LARGE_SITES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -38,70 +33,52 @@ class GraphInfo:
 class Runner(Protocol):
     """Executes one graph on integer-valued float32 arrays (N, C, H, W)."""
 
+    threads: int
+    """How many threads may call it at a time."""
+
     def __call__(self, graph: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
 
 class OrtRunner:
     """ONNX Runtime on the CPU; a session per graph, made at first use.
 
-    The fusions that would fold factors into weights are switched off: exactness must not depend on what an optimiser does.
+    Threads work on tiles, each with a whole call of its own (``tiles.py``): within a call, they would wait for each other at
+    every node. Factors after a convolution are powers of two, so folding them into weights changes no result; the other fusions
+    into weights are switched off, since exactness must not depend on what an optimiser does.
     """
 
     def __init__(self, graphs: dict[str, bytes], threads: int, optimise: bool = True) -> None:
         import onnxruntime
 
-        self._ort, self._graphs = onnxruntime, graphs
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.inter_op_num_threads = 1
-        self._options.log_severity_level = 3
-        # Every session would keep an arena as large as its largest strip.
-        self._options.enable_cpu_mem_arena = False
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        level = onnxruntime.GraphOptimizationLevel
-        self._options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        self._ort, self._graphs, self._optimise = onnxruntime, graphs, optimise
+        self.threads = threads
         self._sessions: dict[str, tuple[object, list[str]]] = {}
+        self._lock = Lock()
+
+    def _options(self, graph: str) -> object:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Every session would keep an arena as large as its largest tile.
+        options.enable_cpu_mem_arena = False
+        level = self._ort.GraphOptimizationLevel
+        # Stages are mostly 1x1 convolutions: putting channels in blocks for them costs more than it gains.
+        optimised = level.ORT_ENABLE_EXTENDED if graph.startswith("stage") else level.ORT_ENABLE_ALL
+        options.graph_optimization_level = optimised if self._optimise else level.ORT_DISABLE_ALL
+        return options
+
+    def _session(self, graph: str) -> tuple[object, list[str]]:
+        with self._lock:
+            if graph not in self._sessions:
+                session = self._ort.InferenceSession(
+                    self._graphs[graph],
+                    self._options(graph),
+                    providers=["CPUExecutionProvider"],
+                    disabled_optimizers=["ConvAddFusion", "ConvBNFusion"],
+                )
+                self._sessions[graph] = (session, [node.name for node in session.get_inputs()])
+            return self._sessions[graph]
 
     def __call__(self, graph: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if graph not in self._sessions:
-            session = self._ort.InferenceSession(
-                self._graphs[graph],
-                self._options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["ConvMulFusion", "ConvAddFusion", "ConvBNFusion"],
-            )
-            self._sessions[graph] = (session, [node.name for node in session.get_inputs()])
-        session, names = self._sessions[graph]
+        session, names = self._session(graph)
         return session.run(None, dict(zip(names, inputs, strict=True)))  # type: ignore[attr-defined]
-
-
-def run_in_strips(
-    runner: Runner,
-    graph: str,
-    info: GraphInfo,
-    inputs: Sequence[np.ndarray],
-    dtypes: Sequence[type],
-    strip_sites: int = STRIP_SITES,
-) -> list[np.ndarray]:
-    """Runs a graph on strips of rows with a halo; exact, since zero padding only ever reaches rows that are cut away.
-
-    ``inputs`` are integer arrays (C, H, W) with even H, all of one size; ``dtypes`` of the outputs. Returns (N, C, H', W').
-    """
-    height, width = inputs[0].shape[1:]
-    rows = max(strip_sites // width // 2 * 2, 2)
-    halo = (info.halo + 1) // 2 * 2
-    outputs: list[np.ndarray] = []
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        first, last = max(top - halo, 0), min(bottom + halo, height)
-        results = runner(graph, [np.ascontiguousarray(x[None, :, first:last], np.float32) for x in inputs])
-        begin, end = (top - first) * info.double_rows // 2, (bottom - first) * info.double_rows // 2
-        if not outputs:
-            full = height * info.double_rows // 2
-            outputs = [np.empty((*r.shape[:2], full, r.shape[3]), dtype) for r, dtype in zip(results, dtypes, strict=True)]
-        target = top * info.double_rows // 2
-        for output, result in zip(outputs, results, strict=True):
-            output[:, :, target : target + end - begin] = result[:, :, begin:end]
-    if height * width >= _LARGE_SITES:
-        return_freed_memory()
-    return outputs

@@ -86,9 +86,10 @@ class LatentEncoder(_Latent):
         region: Region | None = None,
         lows: Sequence[np.ndarray] = (),
         coder: SymbolEncoder | None = None,
+        threads: int = 1,
     ) -> None:
         super().__init__(model, channel, channels, len(latent) - 1, coder is not None)
-        self._lows = list(lows)
+        self._lows, self._threads = list(lows), threads
         self._feedback: LevelFeedback | None = None
         self.latent, self.step_index, self.region = latent, step_index, region
         self._coder = coder or SymbolEncoder(self._tables)
@@ -106,7 +107,7 @@ class LatentEncoder(_Latent):
     def begin_feedback(self, level: int, ll: np.ndarray, finer: tuple[int, int]) -> None:
         """For ``Walk.run``: from now on the level's targets make up for the errors of what is coded before them."""
         error = self._lows.pop(0) - ll[: self.channels].astype(np.float32) / (1 << FRACTION_BITS)
-        self._feedback = LevelFeedback(error, *finer)
+        self._feedback = LevelFeedback(error, *finer, self._threads)
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
         fixed = np.array(band_steps(self.model, self.step_index, site.level)[site.stage.bands], np.float64)

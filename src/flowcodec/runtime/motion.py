@@ -80,7 +80,7 @@ def _squares(planes: np.ndarray, vectors: np.ndarray, tops: np.ndarray, lefts: n
     count, height, width = planes.shape
     squares = np.empty((count, len(vectors), side, side), np.int32)
     positions = (vectors[:, 0] & 3) * 4 + (vectors[:, 1] & 3)
-    for position in np.unique(positions):
+    for position in np.flatnonzero(np.bincount(positions)):
         chosen = np.flatnonzero(positions == position)
         down, right = divmod(int(position), 4)
         y = _samples(tops[chosen] + (vectors[chosen, 0] >> 2), side, down, height)

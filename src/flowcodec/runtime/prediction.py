@@ -16,6 +16,7 @@ from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.flow import analyse_level_fixed, level_count
 from flowcodec.runtime.integer import FRACTION_BITS, LOCATION_MAX, Runner
 from flowcodec.runtime.step import STEP_BITS
+from flowcodec.runtime.tiles import Place
 
 _PLANE_LIMIT = (1 << 16) - 1
 """Predictions are clipped to it: twice what a picture needs, and little enough for the analysis in 32 bits."""
@@ -68,9 +69,10 @@ class LevelPrediction:
         self.detail = np.clip(detail, -LOCATION_MAX, LOCATION_MAX).astype(np.int32)
         """(9, h, w) in 1/64 band step."""
 
-    def planes(self, ll: np.ndarray) -> np.ndarray:
+    def planes(self, ll: np.ndarray, place: Place) -> np.ndarray:
         """int16 (24, h, w) for the trunk: the prediction's ``ll`` less the reconstruction's, then its details, in two ranges."""
-        return np.concatenate([two_ranges(in_steps(self._low - ll, self._step_index)), two_ranges(self.detail)])
+        difference = self._low[:, *place] - ll[:, *place]
+        return np.concatenate([two_ranges(in_steps(difference, self._step_index)), two_ranges(self.detail[:, *place])])
 
 
 def blend(locations: np.ndarray, gates: np.ndarray, predicted: np.ndarray) -> np.ndarray:

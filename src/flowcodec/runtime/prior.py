@@ -18,11 +18,14 @@ from flowcodec.runtime.context import (
     DETAIL_CHANNELS,
     LUMA,
     LUMA_BANDS,
+    PHASES,
     STAGES,
     Stage,
     clip_activations,
     condition_planes,
     contrast_planes,
+    filled,
+    joined,
     level_group,
     pad_even,
     phase_of,
@@ -32,9 +35,10 @@ from flowcodec.runtime.context import (
 )
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.flow import level_shapes, synthesise_level
-from flowcodec.runtime.integer import FRACTION_BITS, Runner, run_in_strips
+from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.prediction import LevelPrediction, Prediction, blend
 from flowcodec.runtime.step import step_fixed
+from flowcodec.runtime.tiles import Place, Read, Whole, Write, even, run_in_tiles
 
 PLANES = 3
 _COARSEST_LIMIT = 1 << 26
@@ -76,42 +80,48 @@ class LevelNetworks:
         self.model, self.runner, self.group = model, runner, level_group(level)
         self.level, self.step_index = level, step_index
 
-    def _run(self, name: str, inputs: list[np.ndarray], dtypes: list[type]) -> list[np.ndarray]:
+    def _run(self, name: str, size: tuple[int, int], read: Read, write: Write) -> None:
         graph = f"{name}_{self.group}"
-        return run_in_strips(self.runner, graph, self.model.graph_info[graph], inputs, dtypes)
+        run_in_tiles(self.runner, graph, self.model.graph_info[graph], size, read, write)
 
-    def trunk(self, ll: np.ndarray, carried: np.ndarray | None, prediction: np.ndarray | None = None) -> np.ndarray:
-        contrast = pad_even(contrast_planes(ll, self.step_index))
-        height, width = contrast.shape[1:]
-        if carried is None:
-            carried = np.broadcast_to(np.int16(0), (CARRIED_CHANNELS, height, width))
-        carried = pad_even(carried)
-        condition = condition_planes(self.step_index, self.level, height, width)
-        inputs = [contrast, carried, condition]
-        if prediction is not None:
-            inputs.append(pad_even(prediction))
-        return self._run("trunk", inputs, [np.int16])[0][0]
+    def trunk(self, ll: np.ndarray, carried: np.ndarray | None, prediction: LevelPrediction | None = None) -> list[np.ndarray]:
+        """int16 features (C, H/2, W/2) of the sites of each phase of the even grid."""
+        size = even(ll.shape[1]), even(ll.shape[2])
 
-    def stage(self, stage: Stage, trunk: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(locations int16, scale indices uint8) of a stage from the trunk and the two-range copies at its phase."""
-        inputs = [trunk, seen] if len(seen) else [trunk]
-        locations, scales = self._run(f"stage{stage.number}", inputs, [np.int16, np.uint8])
-        return locations[0], scales[0]
+        def read(place: Place) -> list[np.ndarray]:
+            contrast = contrast_planes(ll, self.step_index, place)
+            shape = contrast.shape[1:]
+            planes = np.zeros((CARRIED_CHANNELS, *shape), np.int16) if carried is None else filled(carried[:, *place], place)
+            inputs = [contrast, planes, condition_planes(self.step_index, self.level, *shape)]
+            return inputs if prediction is None else [*inputs, filled(prediction.planes(ll, place), place)]
 
-    def predicted_stage(
-        self, stage: Stage, trunk: np.ndarray, seen: np.ndarray, compared: np.ndarray, predicted: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(locations int32, scale indices uint8) of a stage of a P-frame.
+        phases = [Whole(size[0] // 2, size[1] // 2, [np.int16]) for _ in PHASES]
 
-        ``compared`` (seen + bands, H/2, W/2): what is decoded less its prediction, then the predictions of this stage, clipped;
-        ``predicted`` (bands, H/2, W/2) are the latter as they are.
+        def write(place: Place, outputs: list[np.ndarray]) -> None:
+            half = slice(place[0].start // 2, place[0].stop // 2), slice(place[1].start // 2, place[1].stop // 2)
+            for phase, whole in enumerate(phases):
+                whole(half, [phase_of(outputs[0], phase)])
+
+        self._run("trunk", size, read, write)
+        return [whole.arrays[0] for whole in phases]
+
+    def stage(self, stage: Stage, trunk: np.ndarray, others: list[np.ndarray]) -> list[np.ndarray]:
+        """Locations int16 and scale indices uint8 (bands, H/2, W/2) of a stage, of a P-frame also the gates int8.
+
+        ``others``: beside the trunk at the phase of the stage, the two-range copies of what is seen, unless nothing is; in a
+        P-frame then what is decoded less its prediction and the predictions of this stage, clipped.
         """
-        inputs = [trunk, seen, compared] if len(seen) else [trunk, compared]
-        locations, scales, gates = self._run(f"stage{stage.number}", inputs, [np.int16, np.uint8, np.int8])
-        return blend(locations[0], gates[0], predicted), scales[0]
+        size = trunk.shape[1], trunk.shape[2]
+        found = Whole(*size, [np.int16, np.uint8, np.int8])
+        self._run(f"stage{stage.number}", size, lambda place: [x[:, *place] for x in (trunk, *others)], found)
+        return found.arrays
 
-    def carry(self, trunk: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        return self._run("carry", [trunk, seen], [np.int16])[0][0]
+    def carry(self, trunk: list[np.ndarray], detail: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """int16 features (16, H, W) for the next finer level, whose planes have the given size."""
+        features = Whole(*size, [np.int16])
+        grid = detail.shape[1], detail.shape[2]
+        self._run("carry", grid, lambda place: [joined(trunk, place), two_ranges(detail[:, *place])], features)
+        return features.arrays[0]
 
 
 def band_steps(model: Model, step_index: int, level: int) -> list[int]:
@@ -182,7 +192,7 @@ class Walk:
         finer = self.shapes[level - 1]
         valid = pad_even(valid_coefficients(*finer))
         predicted = self._predicted(level)
-        trunk = networks.trunk(ll, self._take_carried(), None if predicted is None else predicted.planes(ll))
+        trunk = networks.trunk(ll, self._take_carried(), predicted)
         expected = None if predicted is None else pad_even(predicted.detail)
         detail = np.zeros(valid.shape, np.int32)
         stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
@@ -191,14 +201,15 @@ class Walk:
         # Likewise the comparisons: a stage finds its predictions where later ones find what they were off by.
         compared = np.empty((stages[-1].seen + stages[-1].outputs, *seen.shape[1:]), np.int16)
         for stage in stages:
-            trunk_here, seen_here = phase_of(trunk, stage.phase), seen[: 2 * stage.seen]
+            others = [seen[: 2 * stage.seen]] if stage.seen else []
             own = slice(stage.seen, stage.seen + stage.outputs)
-            if expected is None:
-                locations, scales = networks.stage(stage, trunk_here, seen_here)
-            else:
+            if expected is not None:
                 wanted = phase_of(expected[stage.bands], stage.phase)
                 compared[own] = clip_activations(wanted)
-                locations, scales = networks.predicted_stage(stage, trunk_here, seen_here, compared[: own.stop], wanted)
+                others.append(compared[: own.stop])
+            locations, scales, *gates = networks.stage(stage, trunk[stage.phase], others)
+            if expected is not None:
+                locations = blend(locations, gates[0], wanted)
             bands = phase_of(valid[stage.bands], stage.phase)
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
@@ -207,7 +218,7 @@ class Walk:
                 if expected is not None:
                     compared[own] = clip_activations(values - wanted)
         if level > 1:
-            self.carried = networks.carry(trunk, two_ranges(detail))[:, : finer[0], : finer[1]]
+            self.carried = networks.carry(trunk, detail, finer)
         return detail
 
     def _predicted(self, level: int) -> LevelPrediction | None:
@@ -235,4 +246,4 @@ class Walk:
         if self.channels != PLANES:
             ll[self.channels :] = 0
             pixels[LUMA_BANDS:] = 0
-        return synthesise_level(ll, pixels, *self.shapes[level - 1])
+        return synthesise_level(ll, pixels, *self.shapes[level - 1], self.runner.threads)

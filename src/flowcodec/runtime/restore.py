@@ -1,4 +1,4 @@
-"""The restoration network after the synthesis, in strips; off where the model has none."""
+"""The restoration network after the synthesis, in tiles; off where the model has none."""
 
 import numpy as np
 
@@ -6,16 +6,18 @@ from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.context import (
     RESTORATION_GAIN_BITS,
     condition_planes,
-    contrast_rows,
+    contrast_at,
+    filled,
     in_steps,
-    pad_even,
     to_pixels,
     two_ranges,
 )
-from flowcodec.runtime.integer import CORRECTION_BITS, STRIP_SITES, Runner
+from flowcodec.runtime.integer import CORRECTION_BITS, Runner
 from flowcodec.runtime.step import step_fixed
+from flowcodec.runtime.tiles import Place, Whole, in_parallel, run_in_tiles, tiles
 
 GRAPH = "restoration"
+_ADDED_SITES = 1 << 16
 
 
 def _unshuffle(planes: np.ndarray) -> np.ndarray:
@@ -29,7 +31,7 @@ def _unshuffle(planes: np.ndarray) -> np.ndarray:
 def restore(
     model: Model, runner: Runner, planes: np.ndarray, step_index: int, prediction: np.ndarray | None = None
 ) -> np.ndarray:
-    """Planes (3, H, W) in 1/64 pixel units -> restored planes, in place. Exact whatever the strips.
+    """Planes (3, H, W) in 1/64 pixel units -> restored planes, in place. Exact whatever the tiles.
 
     ``prediction``: planes of the same size, where the model is one of P-frames.
     """
@@ -37,23 +39,23 @@ def restore(
         return planes
     height, width = planes.shape[1:]
     step = step_fixed(step_index)
-    halo = 2 * model.graph_info[GRAPH].halo
-    rows = max(4 * STRIP_SITES // width // 2 * 2, 2)
-    corrections = np.empty(planes.shape, np.int16)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        first, last = max(top - halo, 0), min(bottom + halo, height)
-        contrast = pad_even(two_ranges(in_steps(contrast_rows(planes, first, last), step_index, RESTORATION_GAIN_BITS)))
-        squeezed = _unshuffle(contrast)
-        condition = condition_planes(step_index, 0, *squeezed.shape[1:])
-        arrays = [squeezed, condition]
+
+    def squeezed(values: np.ndarray, place: Place) -> np.ndarray:
+        return _unshuffle(filled(two_ranges(in_steps(values, step_index, RESTORATION_GAIN_BITS)), place))
+
+    def read(place: Place) -> list[np.ndarray]:
+        pixels = slice(2 * place[0].start, 2 * place[0].stop), slice(2 * place[1].start, 2 * place[1].stop)
+        contrast = squeezed(contrast_at(planes, pixels), pixels)
+        inputs = [contrast, condition_planes(step_index, 0, *contrast.shape[1:])]
         if prediction is not None:
-            difference = in_steps(prediction[:, first:last] - planes[:, first:last], step_index, RESTORATION_GAIN_BITS)
-            arrays.append(_unshuffle(pad_even(two_ranges(difference))))
-        inputs = [np.ascontiguousarray(x[None], np.float32) for x in arrays]
-        correction = runner(GRAPH, inputs)[0][0]
-        corrections[:, top:bottom] = correction[:, top - first : bottom - first, :width]
-    for top in range(0, height, rows):
-        part = planes[:, top : top + rows]
-        part += to_pixels(corrections[:, top : top + rows], step, CORRECTION_BITS).astype(planes.dtype)
+            inputs.append(squeezed(prediction[:, *pixels] - planes[:, *pixels], pixels))
+        return inputs
+
+    corrections = Whole(height, width, [np.int16])
+    run_in_tiles(runner, GRAPH, model.graph_info[GRAPH], ((height + 1) // 2, (width + 1) // 2), read, corrections)
+
+    def add(place: Place) -> None:
+        planes[:, *place] += to_pixels(corrections.arrays[0][:, *place], step, CORRECTION_BITS).astype(planes.dtype)
+
+    in_parallel(runner.threads, add, tiles(height, width, _ADDED_SITES, runner.threads))
     return planes
