@@ -159,10 +159,10 @@ class FlowFilms:
         height, width = clip.size
         info = FilmInfo(width, height, 1 / clip.rate, clip.rate, matrix=clip.matrix.code, frames=len(clip.planes))
         buffer = io.BytesIO()
-        encoder = FilmEncoder(buffer, info, self._settings(setting))
-        for number, pixels in enumerate(clip.rgb):
-            encoder.frame(Frame(pixels, number))
-        encoder.finish()
+        with FilmEncoder(buffer, info, self._settings(setting)) as encoder:
+            for number, pixels in enumerate(clip.rgb):
+                encoder.frame(Frame(pixels, number))
+            encoder.finish()
         return buffer.getvalue()
 
     def decode(self, data: bytes, clip: Clip) -> Decoded:
