@@ -20,7 +20,7 @@ _AHEAD_BYTES = 1 << 28
 
 
 def frames_ahead(workers: int, longest_group: int, pixels: int) -> int:
-    """How many pictures of 3 bytes a pixel may wait: so many that workers, which come to stand apart within their groups, do not."""
+    """Pictures of 3 bytes a pixel that may wait: so many that workers, which come to stand apart in their groups, need not."""
     wanted = -(-longest_group * (workers - 1) // 2)
     return max(min(wanted, _AHEAD_BYTES // (3 * pixels)), workers + 1)
 
@@ -47,8 +47,8 @@ class GroupPool(Generic[Item, Result]):
 
     With one coder everything happens in ``put``, in the caller's thread. With more there is a thread for each; ``full`` says that
     as many as ``waiting`` items wait to be coded, and coders stop where ``ahead`` results wait to be taken, except in the group
-    whose turn it is: so memory is bounded, and something always goes on. An exception of a coder is raised by ``take`` in the place of
-    the result. Leaving the ``with`` block ends the threads, after the items that they are at.
+    whose turn it is: so memory is bounded, and something always goes on. An exception of a coder is raised by ``take`` in the
+    place of the result. Leaving the ``with`` block ends the threads, after the items that they are at.
     """
 
     def __init__(self, coders: Sequence[Callable[[Item], Result]], waiting: int, ahead: int) -> None:
