@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from flowcodec.benchmark.film_codecs import ANCHOR
-from flowcodec.benchmark.film_run import curve
+from flowcodec.benchmark.film_summary import curve
 
 ROOT = Path(__file__).parents[1]
 _OVER_FRAMES = ("FlowCodec", ANCHOR, "x265 medium B-frames")

@@ -6,6 +6,7 @@ Needs the extra 'video'.
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
@@ -18,14 +19,17 @@ from PIL import Image
 
 import flowcodec
 from flowcodec.benchmark.films import Clip, frame_planes
+from flowcodec.errors import InputError
 from flowcodec.video.decoder import Film
 from flowcodec.video.encoder import FilmEncoder, VideoSettings
 from flowcodec.video.source import FilmInfo, Frame
 from flowcodec.video.yuv import Planes, rgb_to_yuv, yuv_to_rgb
 
 Decoded = tuple[list[Planes], list[np.ndarray]]
+ANCHOR = "x264 medium zerolatency"
+OURS = "FlowCodec"
 _LONG_GOP = 250
-_CRF = (20.0, 25.0, 30.0, 35.0, 40.0)
+_CRF = (20.0, 26.0, 32.0, 38.0)
 _LIMITED, _FULL = 1, 2
 
 
@@ -54,6 +58,7 @@ class FFmpegCodec:
     codec: str
     options: dict[str, str]
     settings: tuple[float, ...]
+    smallest_side: int = 2
 
     def describe(self) -> dict[str, Any]:
         text = f"PyAV {version('av')}, FFmpeg {av.ffmpeg_version_info}, {self.codec}"
@@ -61,6 +66,8 @@ class FFmpegCodec:
 
     def encode(self, clip: Clip, setting: float) -> bytes:
         height, width = clip.size
+        if min(clip.size) < self.smallest_side:
+            raise InputError(f"{self.name}: needs at least {self.smallest_side} pixels a side, found {width}x{height}")
         buffer = io.BytesIO()
         with av.open(buffer, "w", format="matroska") as output:
             stream: Any = output.add_stream(self.codec, rate=clip.rate, options=self.options | {"crf": f"{setting:g}"})
@@ -103,7 +110,7 @@ def _x265(name: str, **options: str) -> FFmpegCodec:
 
 def _svt_av1(preset: int) -> FFmpegCodec:
     options = {"preset": str(preset), "g": str(_LONG_GOP), "svtav1-params": "lp=1"}
-    return FFmpegCodec(f"SVT-AV1 preset {preset}", "libsvtav1", options, (22, 32, 42, 52, 61))
+    return FFmpegCodec(f"SVT-AV1 preset {preset}", "libsvtav1", options, (22, 34, 46, 58), smallest_side=64)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class AvifFrames:
     """An AVIF file (libaom, 4:2:0) for each frame; the bytes of all of them. A setting is a quality."""
 
     name: str = "AVIF all-intra"
-    settings: tuple[float, ...] = (15, 30, 45, 60, 78)
+    settings: tuple[float, ...] = (15, 35, 55, 75)
     options = {"subsampling": "4:2:0", "speed": 6, "advanced": {"tune": "psnr"}, "max_threads": 1}  # noqa: RUF012
 
     def describe(self) -> dict[str, Any]:
@@ -141,11 +148,11 @@ class FlowFilms:
     intra: bool = False
     inter_model: str | None = None
     threads: int = 1
-    settings: tuple[float, ...] = (8, 14, 24, 42, 70)
+    settings: tuple[float, ...] = (10, 18, 34, 64)
 
     @property
     def name(self) -> str:
-        return "FlowCodec all-intra" if self.intra else "FlowCodec"
+        return f"{OURS} all-intra" if self.intra else OURS
 
     def _settings(self, step: float) -> VideoSettings:
         return VideoSettings(step=step, gop=_LONG_GOP, intra=self.intra, inter_model=self.inter_model, threads=self.threads)
@@ -171,7 +178,6 @@ class FlowFilms:
         return [rgb_to_yuv(pixels, clip.matrix) for pixels in rgb], rgb
 
 
-ANCHOR = "x264 medium zerolatency"
 RIVALS: tuple[FilmCodec, ...] = (
     _x264("zerolatency", tune="zerolatency"),
     _x264("B-frames"),
@@ -183,3 +189,37 @@ RIVALS: tuple[FilmCodec, ...] = (
     _svt_av1(5),
     AvifFrames(),
 )
+
+
+def choose_film_codecs(names: Sequence[str] | None = None, inter_model: str | None = None) -> list[FilmCodec]:
+    """The codecs of these names, or all. Raises InputError."""
+    every: list[FilmCodec] = [FlowFilms(inter_model=inter_model), FlowFilms(intra=True), *RIVALS]
+    known = {codec.name: codec for codec in every}
+    for name in names or ():
+        if name not in known:
+            raise InputError(f"--codec: expected one of {', '.join(known)} for films, found {name!r}")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+@dataclass(frozen=True)
+class ThinnedFilms:
+    """A codec of films at the first and last of its settings: a quick look."""
+
+    codec: FilmCodec
+
+    @property
+    def name(self) -> str:
+        return self.codec.name
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        return self.codec.settings[:: len(self.codec.settings) - 1]
+
+    def describe(self) -> dict[str, Any]:
+        return self.codec.describe()
+
+    def encode(self, clip: Clip, setting: float) -> bytes:
+        return self.codec.encode(clip, setting)
+
+    def decode(self, data: bytes, clip: Clip) -> Decoded:
+        return self.codec.decode(data, clip)

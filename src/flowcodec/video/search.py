@@ -39,21 +39,20 @@ def luma(pixels: np.ndarray) -> np.ndarray:
 
 
 _engines = threading.local()
-"""OpenCV's engines keep buffers, so that each thread needs its own."""
+"""OpenCV's engines keep buffers, so that each thread needs its own. The faster presets crash on narrow pictures."""
 
 
-def _flow_engine(preset: int) -> Any:
-    made: dict[int, Any] = _engines.__dict__.setdefault("by_preset", {})
-    if preset not in made:
-        made[preset] = cv2.DISOpticalFlow.create(preset)
-    return made[preset]
+def _flow_engine() -> Any:
+    if not hasattr(_engines, "dis"):
+        _engines.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return _engines.dis
 
 
-def dense_flow(current: np.ndarray, previous: np.ndarray, preset: int = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM) -> np.ndarray:
+def dense_flow(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
     """float32 (H, W, 2), (right, down) in pixels, from each pixel of ``current`` (uint8 luma) to where it is in ``previous``."""
     if min(current.shape) < _SMALLEST:
         return np.zeros((*current.shape, 2), np.float32)
-    return _flow_engine(preset).calc(current, previous, None)
+    return _flow_engine().calc(current, previous, None)
 
 
 def estimate(current: np.ndarray, previous: np.ndarray, step: float = 16.0, model: VectorModel | None = None) -> Motion:
@@ -142,7 +141,7 @@ def _places(height: int, width: int) -> np.ndarray:
 def is_cut(current: np.ndarray, previous: np.ndarray) -> bool:
     """Whether ``current`` is better coded without looking back; both uint8 (H, W, 3), as they were before coding."""
     now, before = luma(current), luma(previous)
-    flow = dense_flow(now, before, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = dense_flow(now, before)
     places = _places(*now.shape) + flow
     moved = cv2.remap(before, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     missed = cv2.absdiff(now, moved).mean()
