@@ -109,7 +109,7 @@ def main() -> None:
                 encode = peak_mib(["encode", str(source), str(coded), *quality, *options])
                 decode = peak_mib(["decode", str(coded), str(back), *options])
                 film = Film(coded, threads=threads)
-                seek = {"frame": 2 * count // 3, "longest_group": max(group.frames for group in film.groups)}
+                seek = {"frame": 2 * count // 3 - 1, "longest_group": max(group.frames for group in film.groups)}
                 seek["frames_decoded"] = decoded_for(film, seek["frame"])
                 row = {"frames": film.frames, "threads": threads, "encode_peak_mib": encode, "decode_peak_mib": decode}
                 result["rows"].append(row | {"size_bytes": film.size_bytes, "seek": seek})
