@@ -67,6 +67,7 @@ def run_films(
         for setting in codec.settings
         if (codec.name, path.stem, setting) not in known
     ]
+    document["summary"] = summary(document["rows"])
     try:
         for done, row in enumerate(execute(measure_film, tasks, workers), start=1):
             document["rows"] = [*(old for old in document["rows"] if _key(old) != _key(row)), row]
@@ -75,7 +76,8 @@ def run_films(
                 progress(done, len(tasks))
     finally:
         read_once.cache_clear()
-    _write(document, out)
+        document["summary"] = summary(document["rows"])
+        _write(document, out)
     return document
 
 
@@ -146,7 +148,6 @@ def _measured(task: FilmTask, clip: Clip) -> dict[str, Any]:
 def _write(document: dict[str, Any], out: Path) -> None:
     """A row on each line, in a fixed order, so that a changed measurement is a changed line."""
     document["rows"].sort(key=_key)
-    document["summary"] = summary(document["rows"])
     head = json.dumps({key: value for key, value in document.items() if key != "rows"}, indent=1)
     rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
     replace_file(out, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
