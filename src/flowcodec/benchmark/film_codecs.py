@@ -193,7 +193,7 @@ RIVALS: tuple[FilmCodec, ...] = (
 
 def choose_film_codecs(names: Sequence[str] | None = None, inter_model: str | None = None) -> list[FilmCodec]:
     """The codecs of these names, or all. Raises InputError."""
-    every: list[FilmCodec] = [FlowFilms(inter_model=inter_model), FlowFilms(intra=True), *RIVALS]
+    every: list[FilmCodec] = [FlowFilms(inter_model=inter_model), FlowFilms(intra=True, settings=(12, 26, 58)), *RIVALS]
     known = {codec.name: codec for codec in every}
     for name in names or ():
         if name not in known:
