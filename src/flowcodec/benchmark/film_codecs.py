@@ -5,6 +5,7 @@ Needs the extra 'video'.
 """
 
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ OURS = "FlowCodec"
 _LONG_GOP = 250
 _CRF = (20.0, 26.0, 32.0, 38.0)
 _LIMITED, _FULL = 1, 2
+os.environ.setdefault("SVT_LOG", "1")  # errors only; otherwise it prints its settings for every file
 
 
 class FilmCodec(Protocol):
