@@ -95,8 +95,10 @@ def _in_words(document: Mapping[str, Any]) -> Iterable[str]:
 def speed_table(speed: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str:
     """Times of one image and of start-up, cost of decoding, memory for large photographs; with machine and settings."""
     image, settings, machine = speed["image"], speed["settings"], speed["environment"]["machine"]
+    refined = speed.get("encode_refined")
     rows = [
         ["encode", f"{speed['encode']['median_s']:.2f} s"],
+        *([[f"encode, `--effort {refined['effort']}`", f"{refined['median_s']:.0f} s"]] if refined else []),
         ["decode", f"{speed['decode']['median_s']:.2f} s"],
         ["decoder, multiply-accumulates", f"{speed['decoder_kmac_per_pixel']:.1f} k per pixel"],
         ["`flowcodec --help`, whole process", f"{speed['start_up']['help']['median_s']:.2f} s"],

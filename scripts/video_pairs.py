@@ -3,8 +3,10 @@
     python scripts/video_pairs.py --clips CLIPS --photographs TRAIN --out PAIRS
 
 Clips give frames and their real motion; photographs give sharp ones with made-up motion: pan, zoom, rotation, an object that
-moves by itself, noise, exposure. The frame before is decoded by the image model (torch, with the channel of the files) at about
-the step of the pair, and moved by the codec's own motion search. Every 20th clip and photograph by name is held out.
+moves by itself, noise, exposure. The frame before is decoded at about the step of the pair (torch, with the channel of the files)
+and moved by the codec's own motion search. It is an I-frame of the image model, or, for a share of the clips' pairs, the end of a
+chain of up to three P-frames of ``--inter-weights``: the error of P-frames is not that of I-frames, and it accumulates.
+Every 20th clip and photograph by name is held out.
 """
 
 import argparse
@@ -35,6 +37,9 @@ CORE, WHOLE = (5.0, 90.0), (2.5, 180.0)
 PREVIOUS_STEP = (-64, 49)
 """The frame before has a step of its own, from half an octave finer to almost as much coarser."""
 LEVELS = 5
+CHAINED = 0.65
+"""Share of the clips' pairs whose frame before is a P-frame."""
+LONGEST_CHAIN = 3
 
 
 def draw_step(random: np.random.Generator) -> int:
@@ -42,20 +47,25 @@ def draw_step(random: np.random.Generator) -> int:
     return step_index(float(np.exp(random.uniform(np.log(low), np.log(high)))))
 
 
-def from_clip(path: Path, count: int, held_out: bool, random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(current, previous) crops at random places and times; a few of the trained ones two or three frames apart."""
+def from_clip(path: Path, count: int, held_out: bool, random: np.random.Generator, chains: bool) -> list[list[np.ndarray]]:
+    """Crops [current, the frame before, and with ``chains`` for some up to three more, ever earlier] at random places and times.
+
+    A few of the trained ones are two or three frames apart.
+    """
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    crops = []
+    runs = []
     for _ in range(count):
         gap = 1 if held_out or random.random() < 0.85 else int(random.integers(2, 4))
-        if len(frames) <= gap or min(frames[0].shape[:2]) < SIDE:
+        earlier = int(random.integers(1, LONGEST_CHAIN + 1)) if chains and random.random() < CHAINED else 0
+        reach = gap * (1 + earlier)
+        if len(frames) <= reach or min(frames[0].shape[:2]) < SIDE:
             continue
-        now = int(random.integers(gap, len(frames)))
+        now = int(random.integers(reach, len(frames)))
         top, left = (int(random.integers(0, extent - SIDE + 1)) for extent in frames[now].shape[:2])
         area = (slice(top, top + SIDE), slice(left, left + SIDE))
-        crops.append((frames[now][area], frames[now - gap][area]))
-    return crops
+        runs.append([frames[now - gap * back][area] for back in range(2 + earlier)])
+    return runs
 
 
 def warp(image: np.ndarray, turn: np.ndarray, shift: np.ndarray, scale: float, centre: np.ndarray) -> np.ndarray:
@@ -106,11 +116,11 @@ def from_photograph(image: np.ndarray, object_image: np.ndarray, random: np.rand
 
 @torch.no_grad()
 def decoded(model: FlowCodecModel, pictures: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 3) -> what a file would hold of them."""
+    """uint8 (N, H, W, 3), or (N, H, W, 6) with predictions -> (N, H, W, 3): what a file would hold of them."""
     batch = torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = model(batch, torch.from_numpy(steps), Rounding(0.7), False, LEVELS).reconstruction
-    return result.float().clamp(0, 255).round().byte().numpy().transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(result.float().clamp(0, 255).round().byte().numpy().transpose(0, 2, 3, 1))
 
 
 def predicted(current: np.ndarray, previous: np.ndarray, step: int) -> np.ndarray:
@@ -120,44 +130,66 @@ def predicted(current: np.ndarray, previous: np.ndarray, step: int) -> np.ndarra
     return ycc_to_rgb(compensate(planes, motion.vectors, motion.block))
 
 
+def last_decoded(
+    models: dict[str, FlowCodecModel], runs: list[list[np.ndarray]], steps: np.ndarray, random: np.random.Generator
+) -> list[np.ndarray]:
+    """The frame before each run's current one, as a file holds it: the earliest frame is an I-frame, those after it P-frames."""
+    first = np.clip(steps + random.integers(*PREVIOUS_STEP, len(runs)), 0, STEP_COUNT - 1)
+    before = list(decoded(models["image"], np.stack([run[-1] for run in runs]), first))
+    for place in range(LONGEST_CHAIN):
+        going = [n for n, run in enumerate(runs) if len(run) > 2 + place]
+        if not going:
+            break
+        frames = [runs[n][len(runs[n]) - 2 - place] for n in going]
+        with_prediction = [
+            np.concatenate([frame, predicted(frame, before[n], int(steps[n]))], 2) for frame, n in zip(frames, going, strict=True)
+        ]
+        for n, picture in zip(going, decoded(models["inter"], np.stack(with_prediction), steps[going]), strict=True):
+            before[n] = picture
+    return before
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=Path("weights/default.safetensors"))
+    chains = "weights of P-frames, for chains; without them all frames before are I-frames"
+    parser.add_argument("--inter-weights", type=Path, help=chains)
     parser.add_argument("--per-clip", type=int, default=3)
     parser.add_argument("--from-photographs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     torch.set_num_threads(1)
-    items: list[tuple[np.ndarray, np.ndarray, bool]] = []
+    models = {"image": checkpoint.load_model(options.weights)[0]}
+    if options.inter_weights:
+        models["inter"] = checkpoint.load_model(options.inter_weights)[0]
+    items: list[tuple[list[np.ndarray], bool]] = []
     for number, path in enumerate(sorted(options.clips.glob("*.mp4"))):
         held_out = number % HELD_OUT_EVERY == 0
         count = options.per_clip + held_out
-        items += [(*crops, held_out) for crops in from_clip(path, count, held_out, random)]
+        items += [(run, held_out) for run in from_clip(path, count, held_out, random, "inter" in models)]
     photographs = sorted(options.photographs.glob("*.avif"))
     trained = [n for n in range(len(photographs)) if n % HELD_OUT_EVERY]
     held = list(range(0, len(photographs), HELD_OUT_EVERY))[:4]
-    for number in [*random.choice(trained, options.from_photographs - len(held), replace=False), *held]:
+    for number in [*random.choice(trained, max(options.from_photographs - len(held), 0), replace=False), *held]:
         image, other = (np.asarray(Image.open(photographs[n]).convert("RGB")) for n in (number, random.choice(trained)))
-        items.append((*from_photograph(image, other, random), number in held))
+        items.append((list(from_photograph(image, other, random)), number in held))
     items = [items[n] for n in random.permutation(len(items))]
     steps = [draw_step(random) for _ in items]
     options.out.mkdir(parents=True, exist_ok=True)
     array = np.lib.format.open_memmap(options.out / ARRAY_FILE, "w+", np.uint8, (len(items), SIDE, SIDE, 6))
-    model = checkpoint.load_model(options.weights)[0]
     for begin in range(0, len(items), BATCH):
-        part = items[begin : begin + BATCH]
+        runs = [run for run, _ in items[begin : begin + BATCH]]
         own = np.array(steps[begin : begin + BATCH])
-        before = np.clip(own + random.integers(*PREVIOUS_STEP, len(part)), 0, STEP_COUNT - 1)
-        pictures = decoded(model, np.stack([previous for _, previous, _ in part]), before)
-        for place, ((current, _, _), previous, step) in enumerate(zip(part, pictures, own, strict=True), start=begin):
-            array[place] = np.concatenate([current, predicted(current, np.ascontiguousarray(previous), int(step))], 2)
-        print(f"{begin + len(part)} of {len(items)} pairs", flush=True)
+        before = last_decoded(models, runs, own, random)
+        for place, (run, previous, step) in enumerate(zip(runs, before, own, strict=True), start=begin):
+            array[place] = np.concatenate([run[0], predicted(run[0], previous, int(step))], 2)
+        print(f"{begin + len(runs)} of {len(items)} pairs", flush=True)
     array.flush()
-    (options.out / INDEX_FILE).write_text(json.dumps({"step": steps, "held": [bool(held_out) for *_, held_out in items]}))
+    (options.out / INDEX_FILE).write_text(json.dumps({"step": steps, "held": [bool(held_out) for _, held_out in items]}))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,24 @@ def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[st
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    experiment = document["experiment"]
     figure, axes = plt.subplots(figsize=(7.2, 5.0), dpi=130)
     if any("quantiles_db" in point for curve in document["curves"] for point in curve["points"]):
         _draw_distribution(document, axes)
-        figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
-        return
+    else:
+        _draw_curves(document, axes, published)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _title(document: Mapping[str, Any], *details: str) -> str:
+    experiment = document["experiment"]
+    cbr = f"CBR {experiment['cbr']:.4g} complex = {2 * experiment['cbr']:.4g} real"
+    return ", ".join(["simulated", experiment["link"], cbr, *details, f"{len(document['images'])} images"])
+
+
+def _draw_curves(document: Mapping[str, Any], axes: Any, published: Sequence[Mapping[str, Any]]) -> None:
     for curve in document["curves"]:
         points = curve["points"]
         ours = "FlowCodec" in curve["system"] or curve["system"] == "hybrid"
@@ -38,17 +49,8 @@ def draw(document: Mapping[str, Any], path: Path, published: Sequence[Mapping[st
         )
     for line in published:
         axes.plot(line["csnr_db"], line["psnr_db"], linestyle="--", linewidth=1, label=line["name"])
-    fixed = f", design {experiment['design_db']:g} dB"
-    axes.set_title(
-        f"simulated, {experiment['link']}, CBR {experiment['cbr']:.4g} complex = {2 * experiment['cbr']:.4g} real{fixed}, "
-        f"{len(document['images'])} images",
-        fontsize=9,
-    )
+    axes.set_title(_title(document, f"design {document['experiment']['design_db']:g} dB"), fontsize=9)
     axes.set(xlabel="CSNR (dB)", ylabel="PSNR (dB, RGB), mean over images and draws")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
 
 
 def _draw_distribution(document: Mapping[str, Any], axes: Any) -> None:
@@ -64,11 +66,5 @@ def _draw_distribution(document: Mapping[str, Any], axes: Any) -> None:
             linewidth=2.2 if ours else 1.0,
             label=f"{curve['system']}, mean {point['psnr_db']:.2f} dB",
         )
-    axes.set_title(
-        f"simulated, {experiment['link']}, mean CSNR {at:g} dB, CBR {experiment['cbr']:.4g} complex = "
-        f"{2 * experiment['cbr']:.4g} real, {len(document['images'])} images",
-        fontsize=9,
-    )
+    axes.set_title(_title(document, f"mean CSNR {at:g} dB"), fontsize=9)
     axes.set(xlabel="PSNR (dB, RGB)", ylabel="share of pictures at or below")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))
