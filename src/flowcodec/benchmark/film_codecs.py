@@ -1,6 +1,7 @@
 """Codecs of films: x264, x265 and SVT-AV1 through PyAV, AVIF frame by frame, and FlowCodec. One thread each.
 
-All get the planes of the file, but for FlowCodec and AVIF's RGB, which is made of them; files are whole, container included.
+All get the planes of the file, but for FlowCodec and AVIF's RGB, which is made of them; files are whole. FFmpeg's codecs write
+plain streams without the encoder's comments (SEI): on short clips a container and they would be a good part of the file.
 Needs the extra 'video'.
 """
 
@@ -11,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
 import flowcodec
@@ -52,9 +54,17 @@ class FilmCodec(Protocol):
         """Planes and RGB of every frame."""
 
 
+_STREAMS = {
+    "libx264": ("h264", "filter_units=remove_types=6"),
+    "libx265": ("hevc", "filter_units=remove_types=39"),
+    "libsvtav1": ("obu", "null"),
+}
+"""Of each encoder the format of its plain stream, and the filter that leaves out what no decoder needs."""
+
+
 @dataclass(frozen=True)
 class FFmpegCodec:
-    """A codec of FFmpeg's in a Matroska file; a setting is a constant rate factor."""
+    """A codec of FFmpeg's as a plain stream; a setting is a constant rate factor."""
 
     name: str
     codec: str
@@ -64,25 +74,31 @@ class FFmpegCodec:
 
     def describe(self) -> dict[str, Any]:
         text = f"PyAV {version('av')}, FFmpeg {av.ffmpeg_version_info}, {self.codec}"
-        return {"version": text, "options": self.options, "setting": "crf"}
+        options = self.options | dict(zip(("stream", "filter"), _STREAMS[self.codec], strict=True))
+        return {"version": text, "options": options, "setting": "crf"}
 
     def encode(self, clip: Clip, setting: float) -> bytes:
         height, width = clip.size
         if min(clip.size) < self.smallest_side:
             raise InputError(f"{self.name}: needs at least {self.smallest_side} pixels a side, found {width}x{height}")
         buffer = io.BytesIO()
-        with av.open(buffer, "w", format="matroska") as output:
+        container, clean = _STREAMS[self.codec]
+        with av.open(buffer, "w", format=container) as output:
             stream: Any = output.add_stream(self.codec, rate=clip.rate, options=self.options | {"crf": f"{setting:g}"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
             stream.codec_context.color_range = _FULL if clip.matrix.full_range else _LIMITED
-            for number, planes in enumerate(clip.planes):
-                output.mux(stream.encode(_frame(planes, number, clip.rate)))
-            output.mux(stream.encode(None))
+            pictures = (_frame(planes, number, clip.rate) for number, planes in enumerate(clip.planes))
+            packets = (packet for picture in chain(pictures, [None]) for packet in stream.encode(picture))
+            cleaner = None
+            for packet in packets:
+                cleaner = cleaner or BitStreamFilterContext(clean, stream)  # its headers are known from the first packet on
+                output.mux(cleaner.filter(packet))
+            output.mux(cleaner.filter(None) if cleaner else [])
         return buffer.getvalue()
 
     def decode(self, data: bytes, clip: Clip) -> Decoded:
-        with av.open(io.BytesIO(data)) as film:
+        with av.open(io.BytesIO(data), format=_STREAMS[self.codec][0]) as film:
             film.streams.video[0].codec_context.thread_count = 1
             planes = [frame_planes(frame) for frame in film.decode(video=0)]
         return planes, [yuv_to_rgb(frame, clip.matrix) for frame in planes]
