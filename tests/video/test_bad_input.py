@@ -72,7 +72,7 @@ def test_broken_films_of_this_codec(threads: int, folder: Path) -> None:
     data = (folder / "film.flow").read_bytes()
     right = [frame.pixels for frame in Film(data, threads=1)]
 
-    @settings(max_examples=30, deadline=None, derandomize=True)
+    @settings(max_examples=15, deadline=None, derandomize=True)
     @given(st.just(1.0) | SHARE, BITS)
     def check(size: float, bits: list[float]) -> None:
         broken = damaged(data, size, bits)
