@@ -1,6 +1,7 @@
 """Films: memory over the length of a clip, and what a seek decodes.
 
-    python benchmarks/film_memory.py FILM [--lengths 60 600] [--quality 40] [--size 176x144] [--out results/film_memory.json]
+    python benchmarks/film_memory.py FILM [--lengths 60 600] [--threads 1 2] [--size 128x96] [--gop 20] [--quality 40]
+        [--out results/film_memory.json]
 
 The frames of the film go forth and back until there are enough of them, in a lossless file that is made first. Peak memory is the
 resident set of ``flowcodec encode`` and ``flowcodec decode`` as processes of their own.
@@ -8,7 +9,6 @@ resident set of ``flowcodec encode`` and ``flowcodec decode`` as processes of th
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,15 +27,20 @@ from flowcodec.video.decoder import Film
 RESULTS = Path(__file__).parents[1] / "results"
 
 
+_LAUNCH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""A small process between: the peak that the system tells of a process starts at that of the one it was made by."""
+
+
 def peak_mib(arguments: Sequence[str]) -> float:
     """Peak resident set of ``flowcodec ARGUMENTS`` as a process."""
     command = [sys.executable, "-c", "from flowcodec.cli import main; main()", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20, 1)
+    found = subprocess.run([sys.executable, "-c", _LAUNCH, *command], stdout=subprocess.PIPE, check=True, text=True)
+    return round(int(found.stdout) * (1 if sys.platform == "darwin" else 1024) / 2**20, 1)
 
 
 def frames_of(film: Path, count: int, width: int, height: int) -> Iterator[np.ndarray]:
@@ -74,37 +79,47 @@ def decoded_for(film: Film, number: int) -> int:
     return count
 
 
+def growth(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Peak memory of the longest film over that of the shortest, less one, in per cent."""
+    found = {}
+    for threads in sorted({row["threads"] for row in rows}):
+        ordered = sorted((row for row in rows if row["threads"] == threads), key=lambda row: row["frames"])
+        for side in ("encode_peak_mib", "decode_peak_mib"):
+            grown = 100 * (ordered[-1][side] / ordered[0][side] - 1)
+            found[f"{side.removesuffix('_peak_mib')}, {threads} threads"] = round(grown, 2)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("film", type=Path)
     parser.add_argument("--lengths", type=int, nargs="+", default=[60, 600])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--gop", type=int, default=20)
     parser.add_argument("--quality", type=float, default=40)
-    parser.add_argument("--size", default="176x144", help="of the window that is taken from the film")
+    parser.add_argument("--size", default="128x96", help="of the window that is taken from the film")
     parser.add_argument("--out", type=Path, default=RESULTS / "film_memory.json")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     result: dict[str, Any] = {"environment": environment(), "film": arguments.film.name, "size": arguments.size}
-    result |= {"quality": arguments.quality, "lengths": {}}
+    result |= {"quality": arguments.quality, "gop": arguments.gop, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         for count in arguments.lengths:
             source, coded, back = (Path(folder) / f"{count}.{suffix}" for suffix in ("mkv", "flow", "y4m"))
             write(frames_of(arguments.film, count, width, height), source)
-            encode = peak_mib(["encode", str(source), str(coded), "-q", str(arguments.quality), "--threads", "1"])
-            decode = peak_mib(["decode", str(coded), str(back), "--threads", "1"])
-            back.unlink()
-            film = Film(coded, threads=1)
-            seek = {"frame": 2 * count // 3, "longest_group": max(group.frames for group in film.groups)}
-            seek["frames_decoded"] = decoded_for(film, seek["frame"])
-            row = {
-                "frames": film.frames,
-                "size_bytes": film.size_bytes,
-                "encode_peak_mib": encode,
-                "decode_peak_mib": decode,
-                "seek": seek,
-            }
-            result["lengths"][str(count)] = row
-            print(json.dumps(row))
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+            for threads in arguments.threads:
+                options = ["--threads", str(threads)]
+                quality = ["-q", str(arguments.quality), "--gop", str(arguments.gop)]
+                encode = peak_mib(["encode", str(source), str(coded), *quality, *options])
+                decode = peak_mib(["decode", str(coded), str(back), *options])
+                film = Film(coded, threads=threads)
+                seek = {"frame": 2 * count // 3 - 1, "longest_group": max(group.frames for group in film.groups)}
+                seek["frames_decoded"] = decoded_for(film, seek["frame"])
+                row = {"frames": film.frames, "threads": threads, "encode_peak_mib": encode, "decode_peak_mib": decode}
+                result["rows"].append(row | {"size_bytes": film.size_bytes, "seek": seek})
+                print(json.dumps(result["rows"][-1]), flush=True)
+                result["growth_percent"] = growth(result["rows"])
+                arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

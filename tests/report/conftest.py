@@ -11,6 +11,11 @@ from PIL import Image
 
 from flowcodec.benchmark.summary import summarise
 
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+from flowcodec.benchmark.film_codecs import ANCHOR
+from flowcodec.benchmark.film_summary import summary
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ("castle", "lake", "</script>")
 ENVIRONMENT = {"machine": {"cpu": "CPU", "cores": 2, "system": "X"}, "python": "3", "packages": {}, "commit": "0" * 40}
@@ -55,6 +60,25 @@ def benchmark_document(codecs: dict[str, float], images: tuple[str, ...] = IMAGE
     }
 
 
+def films_document() -> dict[str, Any]:
+    """Two clips and three codecs, one of which failed once."""
+    rows: list[dict[str, Any]] = []
+    for codec, factor in (("FlowCodec", 1.0), (ANCHOR, 1.5), ("x265 medium B-frames", 0.8)):
+        for film in ("pan", "</script>"):
+            for setting in range(3):
+                psnr = 30.0 + 3 * setting
+                row = {"codec": codec, "film": film, "setting": setting, "frames": 2, "megapixels": 0.5, "size_bytes": 1000}
+                row |= {"kbps": factor * 100 * 1.8**setting, "psnr_yuv_db": psnr, "psnr_rgb_db": psnr - 2, "ms_ssim_y": None}
+                row |= {"frames_psnr_yuv_db": [psnr + 0.5, psnr - 0.5], "encode_cpu_s": factor, "decode_cpu_s": factor / 2}
+                rows.append(row)
+    rows.append({"codec": ANCHOR, "film": "pan", "setting": 9, "frames": 2, "error": "ValueError: <b>no</b> such rate"})
+    film = {"width": 64, "height": 48, "frames": 2, "fps": 25.0, "seconds": 0.08, "camera_px": 1.5, "sha256": "0"}
+    described = {"version": "1", "options": {"preset": "medium"}, "setting": "crf"}
+    codecs = {row["codec"]: {"description": described, "environment": ENVIRONMENT} for row in rows}
+    films = {name: film for name in ("pan", "</script>")}
+    return {"kind": "films", "films": films, "codecs": codecs, "rows": rows, "summary": summary(rows)}
+
+
 @pytest.fixture(scope="session")
 def make_document() -> Callable[..., dict[str, Any]]:
     return benchmark_document
@@ -77,6 +101,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             "rows": [{"codec": "WebP", "image": "castle", "error": "OSError: gone"}],
             "means": {"FlowCodec": means, "AVIF": means},
         },
+        "films": films_document(),
         "study": {
             "kind": "study",
             "title": "Noise & rounding",

@@ -95,6 +95,17 @@ def test_every_point_of_the_charts_is_in_its_file(page: Page, results: dict[str,
             assert group["ssimulacra2"][position] == (None if score is None else pytest.approx(score, rel=1e-5))
 
 
+def test_every_point_of_the_films_is_in_its_file(page: Page, results: dict[str, Path]) -> None:
+    films = json.loads(page.data)["films"][0]
+    assert films["films"] == ["pan", "</script>"] and len(films["curves"]) == 6
+    for curve in films["curves"]:
+        for k, row in enumerate(curve["row"]):
+            found = look_up(f"{films['file']}#/rows/{row}", results)
+            assert (found["codec"], found["film"]) == (curve["codec"], curve["film"])
+            assert curve["kbps"][k] == pytest.approx(found["kbps"], rel=1e-5)
+            assert curve["psnr_yuv_db"][k] == found["psnr_yuv_db"] and curve["frames"][k] == found["frames_psnr_yuv_db"]
+
+
 def test_it_loads_nothing_from_elsewhere(page: Page, results: dict[str, Path], kept: Path, tmp_path: Path) -> None:
     assert all(address.startswith("data:") for address in page.addresses)
     out = tmp_path / "report.html"

@@ -26,17 +26,17 @@ class Coded:
     kinds: list[FilmBox]
 
 
-def code(frames: list[np.ndarray], times: list[int] | None = None, **settings) -> Coded:
+def code(frames: list[np.ndarray], times: list[int] | None = None, threads: int = 1, **settings) -> Coded:
     """Frames at 30 Hz with a time base of milliseconds, or at the times given."""
     height, width = frames[0].shape[:2]
     info = FilmInfo(width, height, Fraction(1, 1000), Fraction(30), frames=len(frames))
     stream = io.BytesIO()
-    encoder = FilmEncoder(stream, info, VideoSettings(threads=1, **settings))
-    pictures, kinds = [], []
-    for number, pixels in enumerate(frames):
-        kinds.append(encoder.frame(Frame(pixels, round(number * 1000 / 30) if times is None else times[number])))
-        pictures.append(encoder.picture())
-    encoder.finish()
+    pictures: list[np.ndarray] = []
+    kinds = []
+    with FilmEncoder(stream, info, VideoSettings(threads=threads, **settings), shown=pictures.append) as encoder:
+        for number, pixels in enumerate(frames):
+            kinds.append(encoder.frame(Frame(pixels, round(number * 1000 / 30) if times is None else times[number])))
+        encoder.finish()
     return Coded(stream.getvalue(), pictures, kinds)
 
 

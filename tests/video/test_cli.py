@@ -54,6 +54,14 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(frames_of(tmp_path / "film.mkv"), shown, strict=True))
 
 
+def test_threads_change_nothing(folder: Path, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        run("encode", folder / "film.mp4", tmp_path / f"{threads}.flow", "-q", "30", "--gop", "3", "--threads", threads)
+        run("decode", tmp_path / f"{threads}.flow", tmp_path / f"{threads}.mkv", "--threads", threads)
+    assert (tmp_path / "1.flow").read_bytes() == (tmp_path / "3.flow").read_bytes() == (folder / "film.flow").read_bytes()
+    assert (tmp_path / "1.mkv").read_bytes() == (tmp_path / "3.mkv").read_bytes()
+
+
 def test_parts_of_a_film(folder: Path, tmp_path: Path) -> None:
     run("decode", folder / "film.flow", tmp_path / "a.mkv", "--frames", "3:5", "--no-audio")
     run("decode", folder / "film.flow", tmp_path / "b.mkv", "--start", "0:00.6")

@@ -29,6 +29,21 @@ def test_every_decoder_shows_what_the_encoder_saw(coded: Coded, options: dict) -
     assert hashes(decoded(coded.data, **options)) == hashes(coded.pictures)
 
 
+@pytest.mark.parametrize(
+    ("threads", "options"),
+    [
+        (2, {"step": 20, "gop": 2}),
+        (4, {"step": 30, "gop": 2}),
+        (2, {"step": 60, "intra": True}),
+        (2, {"bitrate_kbps": 300, "gop": 4}),
+    ],
+)
+def test_threads_change_no_byte(threads: int, options: dict, clip: list[np.ndarray]) -> None:
+    one, more = (code(clip[4:9], threads=count, **options) for count in (1, threads))
+    assert more.data == one.data and more.kinds == one.kinds
+    assert hashes(more.pictures) == hashes(one.pictures)
+
+
 def test_the_pictures_are_those_of_the_clip(coded: Coded, clip: list[np.ndarray]) -> None:
     assert min(psnr_db(a, b) for a, b in zip(clip, coded.pictures, strict=True)) > 28
 

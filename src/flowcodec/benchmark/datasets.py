@@ -65,7 +65,7 @@ def find_images(paths: Sequence[Path], kind: Kind = "auto", limit: int | None = 
     images: dict[str, SourceImage] = {}
     total = 0
     for path in paths:
-        found = _images_of(path, _guess(path) if kind == "auto" else kind, limit)
+        found = _images_of(path, guess(path) if kind == "auto" else kind, limit)
         images |= {image.name: image for image in found}
         total += len(found)
     if len(images) < total:
@@ -91,7 +91,8 @@ def _images_of(path: Path, kind: str, limit: int | None) -> Sequence[SourceImage
     return [DatasetImage(file.stem, file) for file in sources.spread(files, limit)]
 
 
-def _guess(path: Path) -> str:
+def guess(path: Path) -> str:
+    """The kind of what is at a path."""
     if path.is_dir():
         if sources.cifar_batches(path):
             return "cifar10"

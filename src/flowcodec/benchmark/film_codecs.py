@@ -1,32 +1,40 @@
 """Codecs of films: x264, x265 and SVT-AV1 through PyAV, AVIF frame by frame, and FlowCodec. One thread each.
 
-All get the planes of the file, but for FlowCodec and AVIF's RGB, which is made of them; files are whole, container included.
+All get the planes of the file, but for FlowCodec and AVIF's RGB, which is made of them; files are whole. FFmpeg's codecs write
+plain streams without the encoder's comments (SEI): on short clips a container and they would be a good part of the file.
 Needs the extra 'video'.
 """
 
 import io
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
 import flowcodec
 from flowcodec.benchmark.films import Clip, frame_planes
+from flowcodec.errors import InputError
 from flowcodec.video.decoder import Film
 from flowcodec.video.encoder import FilmEncoder, VideoSettings
 from flowcodec.video.source import FilmInfo, Frame
 from flowcodec.video.yuv import Planes, rgb_to_yuv, yuv_to_rgb
 
 Decoded = tuple[list[Planes], list[np.ndarray]]
+ANCHOR = "x264 medium zerolatency"
+OURS = "FlowCodec"
 _LONG_GOP = 250
-_CRF = (20.0, 25.0, 30.0, 35.0, 40.0)
+_CRF = (20.0, 26.0, 32.0, 38.0)
 _LIMITED, _FULL = 1, 2
+os.environ.setdefault("SVT_LOG", "1")  # errors only; otherwise it prints its settings for every file
 
 
 class FilmCodec(Protocol):
@@ -46,34 +54,51 @@ class FilmCodec(Protocol):
         """Planes and RGB of every frame."""
 
 
+_STREAMS = {
+    "libx264": ("h264", "filter_units=remove_types=6"),
+    "libx265": ("hevc", "filter_units=remove_types=39"),
+    "libsvtav1": ("obu", "null"),
+}
+"""Of each encoder the format of its plain stream, and the filter that leaves out what no decoder needs."""
+
+
 @dataclass(frozen=True)
 class FFmpegCodec:
-    """A codec of FFmpeg's in a Matroska file; a setting is a constant rate factor."""
+    """A codec of FFmpeg's as a plain stream; a setting is a constant rate factor."""
 
     name: str
     codec: str
     options: dict[str, str]
     settings: tuple[float, ...]
+    smallest_side: int = 2
 
     def describe(self) -> dict[str, Any]:
         text = f"PyAV {version('av')}, FFmpeg {av.ffmpeg_version_info}, {self.codec}"
-        return {"version": text, "options": self.options, "setting": "crf"}
+        options = self.options | dict(zip(("stream", "filter"), _STREAMS[self.codec], strict=True))
+        return {"version": text, "options": options, "setting": "crf"}
 
     def encode(self, clip: Clip, setting: float) -> bytes:
         height, width = clip.size
+        if min(clip.size) < self.smallest_side:
+            raise InputError(f"{self.name}: needs at least {self.smallest_side} pixels a side, found {width}x{height}")
         buffer = io.BytesIO()
-        with av.open(buffer, "w", format="matroska") as output:
+        container, clean = _STREAMS[self.codec]
+        with av.open(buffer, "w", format=container) as output:
             stream: Any = output.add_stream(self.codec, rate=clip.rate, options=self.options | {"crf": f"{setting:g}"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.thread_count = 1
             stream.codec_context.color_range = _FULL if clip.matrix.full_range else _LIMITED
-            for number, planes in enumerate(clip.planes):
-                output.mux(stream.encode(_frame(planes, number, clip.rate)))
-            output.mux(stream.encode(None))
+            pictures = (_frame(planes, number, clip.rate) for number, planes in enumerate(clip.planes))
+            packets = (packet for picture in chain(pictures, [None]) for packet in stream.encode(picture))
+            cleaner = None
+            for packet in packets:
+                cleaner = cleaner or BitStreamFilterContext(clean, stream)  # its headers are known from the first packet on
+                output.mux(cleaner.filter(packet))
+            output.mux(cleaner.filter(None) if cleaner else [])
         return buffer.getvalue()
 
     def decode(self, data: bytes, clip: Clip) -> Decoded:
-        with av.open(io.BytesIO(data)) as film:
+        with av.open(io.BytesIO(data), format=_STREAMS[self.codec][0]) as film:
             film.streams.video[0].codec_context.thread_count = 1
             planes = [frame_planes(frame) for frame in film.decode(video=0)]
         return planes, [yuv_to_rgb(frame, clip.matrix) for frame in planes]
@@ -103,7 +128,7 @@ def _x265(name: str, **options: str) -> FFmpegCodec:
 
 def _svt_av1(preset: int) -> FFmpegCodec:
     options = {"preset": str(preset), "g": str(_LONG_GOP), "svtav1-params": "lp=1"}
-    return FFmpegCodec(f"SVT-AV1 preset {preset}", "libsvtav1", options, (22, 32, 42, 52, 61))
+    return FFmpegCodec(f"SVT-AV1 preset {preset}", "libsvtav1", options, (22, 34, 46, 58), smallest_side=64)
 
 
 @dataclass(frozen=True)
@@ -111,7 +136,7 @@ class AvifFrames:
     """An AVIF file (libaom, 4:2:0) for each frame; the bytes of all of them. A setting is a quality."""
 
     name: str = "AVIF all-intra"
-    settings: tuple[float, ...] = (15, 30, 45, 60, 78)
+    settings: tuple[float, ...] = (15, 35, 55, 75)
     options = {"subsampling": "4:2:0", "speed": 6, "advanced": {"tune": "psnr"}, "max_threads": 1}  # noqa: RUF012
 
     def describe(self) -> dict[str, Any]:
@@ -141,11 +166,11 @@ class FlowFilms:
     intra: bool = False
     inter_model: str | None = None
     threads: int = 1
-    settings: tuple[float, ...] = (8, 14, 24, 42, 70)
+    settings: tuple[float, ...] = (10, 18, 34, 64)
 
     @property
     def name(self) -> str:
-        return "FlowCodec all-intra" if self.intra else "FlowCodec"
+        return f"{OURS} all-intra" if self.intra else OURS
 
     def _settings(self, step: float) -> VideoSettings:
         return VideoSettings(step=step, gop=_LONG_GOP, intra=self.intra, inter_model=self.inter_model, threads=self.threads)
@@ -159,10 +184,10 @@ class FlowFilms:
         height, width = clip.size
         info = FilmInfo(width, height, 1 / clip.rate, clip.rate, matrix=clip.matrix.code, frames=len(clip.planes))
         buffer = io.BytesIO()
-        encoder = FilmEncoder(buffer, info, self._settings(setting))
-        for number, pixels in enumerate(clip.rgb):
-            encoder.frame(Frame(pixels, number))
-        encoder.finish()
+        with FilmEncoder(buffer, info, self._settings(setting)) as encoder:
+            for number, pixels in enumerate(clip.rgb):
+                encoder.frame(Frame(pixels, number))
+            encoder.finish()
         return buffer.getvalue()
 
     def decode(self, data: bytes, clip: Clip) -> Decoded:
@@ -171,7 +196,6 @@ class FlowFilms:
         return [rgb_to_yuv(pixels, clip.matrix) for pixels in rgb], rgb
 
 
-ANCHOR = "x264 medium zerolatency"
 RIVALS: tuple[FilmCodec, ...] = (
     _x264("zerolatency", tune="zerolatency"),
     _x264("B-frames"),
@@ -183,3 +207,37 @@ RIVALS: tuple[FilmCodec, ...] = (
     _svt_av1(5),
     AvifFrames(),
 )
+
+
+def choose_film_codecs(names: Sequence[str] | None = None, inter_model: str | None = None) -> list[FilmCodec]:
+    """The codecs of these names, or all. Raises InputError."""
+    every: list[FilmCodec] = [FlowFilms(inter_model=inter_model), FlowFilms(intra=True, settings=(12, 26, 58)), *RIVALS]
+    known = {codec.name: codec for codec in every}
+    for name in names or ():
+        if name not in known:
+            raise InputError(f"--codec: expected one of {', '.join(known)} for films, found {name!r}")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+@dataclass(frozen=True)
+class ThinnedFilms:
+    """A codec of films at the first and last of its settings: a quick look."""
+
+    codec: FilmCodec
+
+    @property
+    def name(self) -> str:
+        return self.codec.name
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        return self.codec.settings[:: len(self.codec.settings) - 1]
+
+    def describe(self) -> dict[str, Any]:
+        return self.codec.describe()
+
+    def encode(self, clip: Clip, setting: float) -> bytes:
+        return self.codec.encode(clip, setting)
+
+    def decode(self, data: bytes, clip: Clip) -> Decoded:
+        return self.codec.decode(data, clip)

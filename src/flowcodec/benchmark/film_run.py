@@ -1,23 +1,38 @@
 """The benchmark of films: every codec, clip and setting as one row with real bytes and a real decode, kept in one JSON file.
 
-A run that is stopped goes on where it was. A row is measured again only when what its codec says of itself has changed.
+A run that is stopped goes on where it was. A row is measured again when the frames of its clip, or what its codec says of itself,
+are no longer the same, or when it failed. Clips and codecs that a run does not name stay as they are.
 """
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-import numpy as np
-
-from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
+from flowcodec.benchmark.document import replace_file
 from flowcodec.benchmark.environment import environment
-from flowcodec.benchmark.film_codecs import ANCHOR, FilmCodec
-from flowcodec.benchmark.films import Clip, measure, read_clip
+from flowcodec.benchmark.film_codecs import FilmCodec
+from flowcodec.benchmark.film_summary import summary
+from flowcodec.benchmark.films import Clip, about, measure, read_clip
+from flowcodec.benchmark.run import execute
 from flowcodec.errors import InputError
 
+KIND = "films"
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FilmTask:
+    """One setting of a codec on a clip."""
+
+    codec: FilmCodec
+    film: Path
+    limit: int | None
+    setting: float
+    wall: bool
 
 
 def run_films(
@@ -26,112 +41,113 @@ def run_films(
     out: Path,
     *,
     limit: int | None = None,
+    workers: int = 1,
     busy: bool = False,
+    resume: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures ``codecs`` on the first ``limit`` frames of each film and writes ``out``; returns what it wrote.
 
-    ``busy``: the machine does other work too, so that only CPU time counts. Raises InputError.
+    ``busy``: the machine does other work too, so that only CPU time counts; so it is with more than one of ``workers``, which are
+    processes on a core each. ``resume=False`` measures anew. Raises InputError.
     """
-    document: dict[str, Any] = {"films": {}, "codecs": {}, "rows": []}
-    if out.exists():
-        try:
-            document |= json.loads(out.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{out}: cannot be read as results ({error}); move it away") from error
-    for codec in codecs:
-        description = codec.describe()
-        if document["codecs"].get(codec.name, {}).get("description") != description:
-            document["rows"] = [row for row in document["rows"] if row["codec"] != codec.name]
-        document["codecs"][codec.name] = {"description": description, "environment": environment() | {"busy": busy}}
-    total, done = sum(len(codec.settings) for codec in codecs) * len(films), 0
+    names = [path.stem for path in films]
+    if len(set(names)) < len(names):
+        raise InputError("two films have the same name; results are kept by name, so give each its own")
+    document = _read(out)
     for path in films:
-        known = {(row["codec"], row["film"], row["setting"]) for row in document["rows"]}
-        clip: Clip | None = None
-        for codec in codecs:
-            for setting in codec.settings:
-                done += 1
-                if (codec.name, path.stem, setting) not in known:
-                    clip = clip or read_clip(path, limit)
-                    document["films"][clip.name] = _about(clip)
-                    document["rows"].append(_row(codec, clip, setting, busy))
-                    _write(document, out)
-                if progress is not None:
-                    progress(done, total)
+        _begin_film(document, path, limit)
+    for codec in codecs:
+        _begin_codec(document, codec, names, {"busy": busy, "workers": workers}, resume)
+    known = {_key(row) for row in document["rows"] if "error" not in row}
+    tasks = [
+        FilmTask(codec, path, limit, setting, not busy and workers == 1)
+        for path in films
+        for codec in codecs
+        for setting in codec.settings
+        if (codec.name, path.stem, setting) not in known
+    ]
     document["summary"] = summary(document["rows"])
-    _write(document, out)
+    try:
+        for done, row in enumerate(execute(measure_film, tasks, workers), start=1):
+            document["rows"] = [*(old for old in document["rows"] if _key(old) != _key(row)), row]
+            _write(document, out)
+            if progress is not None:
+                progress(done, len(tasks))
+    finally:
+        read_once.cache_clear()
+        document["summary"] = summary(document["rows"])
+        _write(document, out)
     return document
 
 
-def _about(clip: Clip) -> dict[str, Any]:
-    height, width = clip.size
-    return {"width": width, "height": height, "frames": len(clip.planes), "fps": float(clip.rate), "seconds": clip.seconds}
+def _key(row: dict[str, Any]) -> tuple[str, str, float]:
+    return row["codec"], row["film"], row["setting"]
 
 
-def _row(codec: FilmCodec, clip: Clip, setting: float, busy: bool) -> dict[str, Any]:
-    """RGB is made of the planes before the clock starts."""
+def _read(out: Path) -> dict[str, Any]:
+    document: dict[str, Any] = {"kind": KIND, "films": {}, "codecs": {}, "rows": []}
+    if out.exists():
+        try:
+            document |= json.loads(out.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{out}: cannot be read as results ({error}); move it away") from error
+        if document["kind"] != KIND or not isinstance(document["rows"], list):
+            raise InputError(f"{out}: expected results of films, found others; give another file")
+    return document
+
+
+def _begin_film(document: dict[str, Any], path: Path, limit: int | None) -> None:
+    """Notes the clip; drops rows of one of this name with other frames."""
+    facts = about(read_once(path, limit))
+    if document["films"].get(path.stem, {}).get("sha256") != facts["sha256"]:
+        document["rows"] = [row for row in document["rows"] if row["film"] != path.stem]
+    document["films"][path.stem] = facts
+
+
+def _begin_codec(document: dict[str, Any], codec: FilmCodec, films: Sequence[str], how: dict[str, Any], resume: bool) -> None:
+    description = json.loads(json.dumps(codec.describe()))
+    same = document["codecs"].get(codec.name, {}).get("description") == description
+    if not same:
+        document["rows"] = [row for row in document["rows"] if row["codec"] != codec.name]
+    elif not resume:
+        document["rows"] = [row for row in document["rows"] if row["codec"] != codec.name or row["film"] not in films]
+    document["codecs"][codec.name] = {"description": description, "environment": environment() | how}
+
+
+@lru_cache(maxsize=2)
+def read_once(path: Path, limit: int | None) -> Clip:
+    return read_clip(path, limit)
+
+
+def measure_film(task: FilmTask) -> dict[str, Any]:
+    """The row of a task; whatever a rival's library raises is a result too. RGB is made of the planes before the clock starts."""
+    clip = read_once(task.film, task.limit)
+    row: dict[str, Any] = {"codec": task.codec.name, "film": clip.name, "setting": task.setting, "frames": len(clip.rgb)}
+    try:
+        return row | _measured(task, clip)
+    except Exception as error:
+        return row | {"error": f"{type(error).__name__}: {error}"}
+
+
+def _measured(task: FilmTask, clip: Clip) -> dict[str, Any]:
     count = len(clip.rgb)
     start = perf_counter(), process_time()
-    data = codec.encode(clip, setting)
+    data = task.codec.encode(clip, task.setting)
     middle = perf_counter(), process_time()
-    planes, rgb = codec.decode(data, clip)
+    planes, rgb = task.codec.decode(data, clip)
     end = perf_counter(), process_time()
-    row = {"codec": codec.name, "film": clip.name, "setting": setting, "frames": count, "size_bytes": len(data)}
+    row: dict[str, Any] = {"megapixels": count * clip.size[0] * clip.size[1] / 1e6, "size_bytes": len(data)}
     row |= {"kbps": 8 * len(data) / 1000 / clip.seconds, **measure(clip, planes, rgb)}
     row |= {"encode_cpu_s": middle[1] - start[1], "decode_cpu_s": end[1] - middle[1]}
-    if not busy:
+    if task.wall:
         row |= {"encode_fps": count / (middle[0] - start[0]), "decode_fps": count / (end[0] - middle[0])}
     return row
 
 
 def _write(document: dict[str, Any], out: Path) -> None:
-    partial = out.with_name(out.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1) + "\n")
-    partial.replace(out)
-
-
-def curve(rows: Sequence[dict[str, Any]], codec: str, film: str, quality: str = "psnr_yuv_db") -> Curve | None:
-    """Rate (kbit/s) and quality of a codec on a film; None with fewer than two points. Points that do not rise are left out."""
-    points = sorted((row["kbps"], row[quality]) for row in rows if row["codec"] == codec and row["film"] == film)
-    rising: list[tuple[float, float]] = []
-    for point in points:
-        if not rising or (point[0] > rising[-1][0] and point[1] > rising[-1][1]):
-            rising.append(point)
-    return Curve(codec, *map(tuple, zip(*rising, strict=True))) if len(rising) > 1 else None
-
-
-def saved(anchor: Curve, test: Curve) -> float | None:
-    """BD-rate of ``test`` in per cent over the qualities that both reach; None where these are less than a decibel."""
-    window = overlap(anchor, test)
-    return bd_rate(anchor, test, window) if window[1] - window[0] >= 1 else None
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """BD-rate of each codec against the anchor, and of FlowCodec against each, per film and on the mean."""
-    codecs, films = (list(dict.fromkeys(row[name] for row in rows)) for name in ("codec", "film"))
-    result: dict[str, Any] = {}
-    for title, pairs in (
-        (f"bd_rate_percent_against_{ANCHOR}", [(ANCHOR, codec) for codec in codecs if codec != ANCHOR]),
-        ("bd_rate_percent_of_FlowCodec_against", [(codec, "FlowCodec") for codec in codecs if codec != "FlowCodec"]),
-    ):
-        result[title] = {}
-        for quality in ("psnr_yuv_db", "psnr_rgb_db"):
-            found = {
-                (test if anchor == ANCHOR and title.endswith(ANCHOR) else anchor): _over_films(rows, anchor, test, films, quality)
-                for anchor, test in pairs
-            }
-            result[title][quality] = {name: values for name, values in found.items() if values}
-    return result
-
-
-def _over_films(rows: Sequence[dict[str, Any]], anchor: str, test: str, films: Sequence[str], quality: str) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for film in films:
-        curves = [curve(rows, codec, film, quality) for codec in (anchor, test)]
-        if curves[0] is not None and curves[1] is not None:
-            value = saved(curves[0], curves[1])
-            if value is not None:
-                values[film] = round(value, 2)
-    if values:
-        values["mean"] = round(float(np.mean(list(values.values()))), 2)
-    return values
+    """A row on each line, in a fixed order, so that a changed measurement is a changed line."""
+    document["rows"].sort(key=_key)
+    head = json.dumps({key: value for key, value in document.items() if key != "rows"}, indent=1)
+    rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
+    replace_file(out, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')

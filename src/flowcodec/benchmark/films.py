@@ -4,6 +4,7 @@ PSNR is the mean over frames of each frame's PSNR, as is usual for films; ``psnr
 those of the file; RGB is made of them by ``flowcodec.video.yuv`` for all codecs alike. Needs the extra 'video'.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ import numpy as np
 from flowcodec.benchmark.sources import VIDEO_SUFFIXES, spread
 from flowcodec.errors import InputError
 from flowcodec.runtime.quality import ms_ssim, psnr_db
+from flowcodec.video.search import dense_flow
 from flowcodec.video.yuv import Matrix, Planes, yuv_to_rgb
 
 MS_SSIM_EVERY = 8
 """MS-SSIM of every so many-th frame, on the luma."""
+CAMERA_EVERY = 4
+QUICK_FRAMES = 9
 _LOSSLESS_DB = 100.0
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{4}|[A-Za-z0-9_-]{11}")
 YOUTUBE_8M_HINT = (
@@ -108,6 +112,23 @@ def youtube_8m(folder: Path, limit: int | None = None) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no YouTube-8M videos here; expected {YOUTUBE_8M_HINT}")
     return spread([found[name] for name in sorted(found)], limit)
+
+
+def about(clip: Clip) -> dict[str, Any]:
+    """What a clip is; ``camera_px``: pixels that the whole picture moves from frame to frame, the median over both."""
+    height, width = clip.size
+    digest = hashlib.sha256()
+    for planes in clip.planes:
+        for plane in planes:
+            digest.update(plane.tobytes())
+    lumas = [planes[0] for planes in clip.planes]
+    moves = [
+        float(np.hypot(*np.median(dense_flow(now, before).reshape(-1, 2), axis=0)))
+        for before, now in zip(lumas[::CAMERA_EVERY], lumas[1::CAMERA_EVERY], strict=False)
+    ]
+    camera = round(float(np.median(moves)), 2) if moves else None
+    facts = {"width": width, "height": height, "frames": len(clip.planes), "fps": float(clip.rate), "seconds": clip.seconds}
+    return facts | {"camera_px": camera, "sha256": digest.hexdigest()}
 
 
 def measure(clip: Clip, planes: Sequence[Planes], rgb: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from flowcodec.errors import InputError
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
+Work = TypeVar("Work")
 WRITE_EVERY_S = 10.0
 """What a power cut may cost; an interrupt costs nothing."""
 USUAL = (METRICS["psnr"], METRICS["ms-ssim"])
@@ -90,7 +91,7 @@ def run_benchmark(
     total = sum(len(task.wanted) for task in tasks)
     done, written = 0, perf_counter()
     try:
-        for rows in _execute(tasks, workers):
+        for rows in execute(measure, tasks, workers):
             document.add(rows)
             if perf_counter() - written > WRITE_EVERY_S:
                 document.write()
@@ -160,8 +161,8 @@ def _timed(call: Callable[[], Result], repeats: int) -> tuple[Result, float, flo
     return result, median(wall), median(cpu)
 
 
-def _execute(tasks: Sequence[Task], workers: int) -> Iterable[list[Row]]:
-    """Rows of each task as they come; several workers are processes, each bound to a core of its own."""
+def execute(measure: Callable[[Work], Result], tasks: Sequence[Work], workers: int) -> Iterable[Result]:
+    """What is measured of each task, as it comes; several workers are processes, each bound to a core of its own."""
     if workers == 1:
         yield from map(measure, tasks)
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from flowcodec.errors import InputError
+from flowcodec.extras import extra
 from flowcodec.text import lines
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ Paths = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, fo
 CodecNames = Annotated[list[str] | None, typer.Option("--codec", help="Only this codec; may be repeated.")]
 Kind = Annotated[
     Literal["auto", "folder", "cifar10", "imagenet", "video"],
-    typer.Option("--dataset", help="What PATH is; found out by default."),
+    typer.Option("--dataset", help="What PATH is; found out by default. video: frames of films as images."),
+]
+BenchmarkKind = Annotated[
+    Literal["auto", "folder", "cifar10", "imagenet", "video", "films", "youtube-8m"],
+    typer.Option(
+        "--dataset", help="What PATH is; found out by default. video: frames of films as images; youtube-8m: videos by id."
+    ),
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Images of each PATH (frames of each film), evenly spread over it; folders: all.")
@@ -36,7 +43,7 @@ def benchmark(
         list[str] | None,
         typer.Option(help="psnr, ms-ssim, detail, ssimulacra2, st-lpips; may be repeated. By default all but the last."),
     ] = None,
-    dataset: Kind = "auto",
+    dataset: BenchmarkKind = "auto",
     limit: Limit = None,
     quick: Annotated[bool, typer.Option("--quick", help="A look: three images, five rates, PSNR and MS-SSIM.")] = False,
     keep: Annotated[
@@ -50,12 +57,19 @@ def benchmark(
 ) -> None:
     """Measure rate, distortion, detail and time of FlowCodec and its rivals on whole files, really decoded."""
     from flowcodec.benchmark.codecs import QUICK_IMAGES, Thinned, choose_codecs
-    from flowcodec.benchmark.datasets import find_images
+    from flowcodec.benchmark.datasets import find_images, guess
     from flowcodec.benchmark.keep import keep_decodes
     from flowcodec.benchmark.metrics import choose
     from flowcodec.benchmark.run import run_benchmark
     from flowcodec.progress import CountReport
 
+    if dataset == "auto" and all(path.exists() and guess(path) == "video" for path in paths):
+        dataset = "films"
+    if dataset == "films" or dataset == "youtube-8m":
+        if metric or keep or repeats != 1:
+            raise InputError("--metric, --keep, --repeats: are for images; films have their own measures")
+        _benchmark_films(paths, out, codec, dataset == "youtube-8m", limit, quick, workers, busy or not timing, not fresh)
+        return
     codecs: Sequence[Codec] = choose_codecs(codec)
     metrics = choose(["psnr", "ms-ssim"] if quick and not metric else metric)
     if quick:
@@ -86,6 +100,38 @@ def benchmark(
         typer.echo(
             "\n".join(lines({name: {k: v for k, v in row.items() if k != "mean_interval"} for name, row in against.items()}))
         )
+    typer.echo(f"results in {out}")
+
+
+def _benchmark_films(
+    paths: Sequence[Path],
+    out: Path,
+    names: Sequence[str] | None,
+    by_id: bool,
+    limit: int | None,
+    quick: bool,
+    workers: int,
+    busy: bool,
+    resume: bool,
+) -> None:
+    with extra("video"):
+        from flowcodec.benchmark.film_codecs import OURS, FilmCodec, ThinnedFilms, choose_film_codecs
+        from flowcodec.benchmark.film_run import run_films
+        from flowcodec.benchmark.films import QUICK_FRAMES, films_in, youtube_8m
+    from flowcodec.progress import CountReport
+
+    codecs: Sequence[FilmCodec] = choose_film_codecs(names)
+    films = [film for path in paths for film in (youtube_8m if by_id else films_in)(path)]
+    if quick:
+        codecs, limit = [ThinnedFilms(entry) for entry in codecs], limit or QUICK_FRAMES
+    with CountReport("measuring") as progress:
+        document = run_films(films, codecs, out, limit=limit, workers=workers, busy=busy, resume=resume, progress=progress)
+    for row in [row for row in document["rows"] if "error" in row][:5]:
+        typer.echo(f"failed: {row['codec']} on {row['film']} at {row['setting']:g}: {row['error']}", err=True)
+    against = document["summary"][f"bd_rate_percent_of_{OURS}_against"]["psnr_yuv_db"]
+    if against:
+        typer.echo(f"BD-rate of {OURS} in percent (negative: fewer bits at the same PSNR of YUV), against")
+        typer.echo("\n".join(lines(against)))
     typer.echo(f"results in {out}")
 
 

@@ -92,7 +92,7 @@ def encode_film(job: Job, settings: "VideoSettings", part: Part, audio: bool) ->
         template = source.audio_template()
         stream = stack.enter_context(_output(job.target))
         sound = None if template is None else (template, source.audio_time_bases())
-        encoder = FilmEncoder(stream, replace(info, frames=count), settings, sound)
+        encoder = stack.enter_context(FilmEncoder(stream, replace(info, frames=count), settings, sound))
         report = stack.enter_context(FilmReport("encoding", count))
         begun = perf_counter()
         pixels = info.width * info.height

@@ -44,7 +44,7 @@ def dataset_data(dataset: Dataset) -> dict[str, Any]:
 
 def generations_data(results: Results) -> dict[str, Any]:
     content = results.content
-    codecs = {name: {**_rounded(means), "at": place(results.name, "means", name)} for name, means in content["means"].items()}
+    codecs = {name: {**rounded(means), "at": place(results.name, "means", name)} for name, means in content["means"].items()}
     return {
         "name": results.name,
         "count": content["count"],
@@ -56,7 +56,7 @@ def generations_data(results: Results) -> dict[str, Any]:
 def _curve(curve: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: curve[key] for key in ("bpp", "settings", *METRICS) if key in curve and _any_value(curve[key])}
     bands = {key: band for key, band in (curve.get("bands") or {}).items() if band}
-    return {"name": curve["name"], "kind": curve["kind"], **_rounded(kept), "bands": _rounded(bands)}
+    return {"name": curve["name"], "kind": curve["kind"], **rounded(kept), "bands": rounded(bands)}
 
 
 def _rows(part: Results) -> list[dict[str, Any]]:
@@ -70,12 +70,12 @@ def _rows(part: Results) -> list[dict[str, Any]]:
             continue
         group["row"].append(position)
         for column in ("setting", "bpp"):
-            group[column].append(_rounded(row[column]))
+            group[column].append(rounded(row[column]))
         for column in _ROW_METRICS:
             if column in row:
                 values = group.setdefault(column, [])
                 values += [None] * (len(group["row"]) - 1 - len(values))
-                values.append(_rounded(row[column]))
+                values.append(rounded(row[column]))
     for group in groups.values():
         for column in _ROW_METRICS:
             if column in group:
@@ -92,7 +92,7 @@ def _speeds(dataset: Dataset) -> list[dict[str, Any]]:
             bd_rate = rates.get(codec, {}).get("all")
             if bd_rate is not None:
                 at = place(part.name, "speed", codec)
-                found.append({"codec": codec, "bd_rate": _rounded(bd_rate), **_rounded(speed), "at": at})
+                found.append({"codec": codec, "bd_rate": rounded(bd_rate), **rounded(speed), "at": at})
     return found
 
 
@@ -100,12 +100,12 @@ def _any_value(values: Sequence[Any]) -> bool:
     return any(value is not None for value in values)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Six digits: the page draws them; whoever needs all reads the file."""
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     if isinstance(value, Mapping):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(entry) for entry in value]
+        return [rounded(entry) for entry in value]
     return value

@@ -212,10 +212,58 @@ function slider(box, images) {
   fill();
 }
 
+function filmTitle(line, k, value) {
+  return `${line.codec}, setting ${short(line.setting[k])}: ${short(line.kbps[k])} kbit/s, ${short(value)}`;
+}
+
+function filmChart(box, entry) {
+  const hidden = new Set();
+  const film = select("film", entry.films.map((name) => [name, name]), draw);
+  const metric = select("measure", Object.entries(entry.metrics), draw);
+  const keys = html("div"), plot = html("div");
+  box.append(html("div", { class: "controls" }, [film.labelled, metric.labelled]), keys, plot);
+  function draw() {
+    const key = metric.list.value;
+    const series = entry.curves.filter((line) => line.film === film.list.value).map((line) => {
+      const points = line[key].map((y, k) => ({ x: line.kbps[k], y, title: `${filmTitle(line, k, y)}\n${entry.file}#/rows/${line.row[k]}/${key}` }));
+      return { ...styled(line.codec, false), points: points.filter((point) => point.y != null) };
+    });
+    keys.replaceChildren(legend(series, hidden, draw));
+    const shown = series.filter((line) => !hidden.has(line.name)).sort((a, b) => a.thick - b.thick);
+    const label = `${film.list.value}: ${entry.metrics[key]} over rate`;
+    plot.replaceChildren(drawPlot(shown, { xLog: true, xLabel: "kbit/s (whole files)", yLabel: entry.metrics[key], label }));
+  }
+  draw();
+}
+
+function framesChart(box, entry) {
+  const hidden = new Set();
+  const most = Math.max(0, ...entry.curves.map((line) => line.kbps.length));
+  const film = select("film", entry.films.map((name) => [name, name]), draw);
+  const rate = select("setting", Array.from({ length: most }, (_, k) => [k, `${k + 1} of ${most}, from the smallest file`]), draw);
+  const keys = html("div"), plot = html("div");
+  box.append(html("div", { class: "controls" }, [film.labelled, rate.labelled]), keys, plot);
+  rate.list.value = Math.floor(most / 2);
+  function draw() {
+    const k = Number(rate.list.value);
+    const series = entry.curves.filter((line) => line.film === film.list.value && line.frames[k]).map((line) => {
+      const at = `${entry.file}#/rows/${line.row[k]}/frames_psnr_yuv_db`;
+      const points = line.frames[k].map((y, x) => ({ x, y, title: `${filmTitle(line, k, y)} dB, frame ${x}\n${at}/${x}` }));
+      return { ...styled(line.codec, false), points };
+    });
+    keys.replaceChildren(legend(series, hidden, draw));
+    const shown = series.filter((line) => !hidden.has(line.name)).sort((a, b) => a.thick - b.thick);
+    plot.replaceChildren(drawPlot(shown, { xLabel: "frame", yLabel: "PSNR, YUV 6:1:1 (dB)", label: `${film.list.value}: PSNR over the frames` }));
+  }
+  draw();
+}
+
+const FILM_CHARTS = { film: filmChart, frames: framesChart };
 const CHARTS = { curves: curvesChart, speed: speedChart, image: imageChart };
 for (const box of document.querySelectorAll("[data-chart]")) {
   const number = Number(box.dataset.dataset);
   if (box.dataset.chart === "generations") generationsChart(box, data.generations[number]);
+  else if (box.dataset.chart in FILM_CHARTS) FILM_CHARTS[box.dataset.chart](box, data.films[number]);
   else CHARTS[box.dataset.chart](box, data.datasets[number]);
 }
 if (document.getElementById("slider")) slider(document.getElementById("slider"), data.pictures.images);

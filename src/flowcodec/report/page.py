@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from flowcodec.report import tables
-from flowcodec.report.data import dataset_data, generations_data
+from flowcodec.report.data import dataset_data, generations_data, rounded
+from flowcodec.report.films import films_data, films_section
 from flowcodec.report.pictures import load_pictures
 from flowcodec.report.read import Dataset, Results, datasets, read_all
 
@@ -26,7 +28,9 @@ def write_page(results: Sequence[Path], out: Path, decodes: Sequence[Path]) -> i
 def make_page(found: Sequence[Results], groups: Sequence[Dataset], pictures: dict) -> str:
     """The HTML. ``pictures`` as ``load_pictures`` returns them."""
     generations = [generations_data(entry) for entry in found if entry.kind == "generations"]
-    data = {"datasets": [dataset_data(group) for group in groups], "generations": generations, "pictures": pictures}
+    films = [rounded(films_data(entry)) for entry in _of(found, "films")]
+    data: dict[str, Any] = {"datasets": [dataset_data(group) for group in groups], "pictures": pictures, "films": films}
+    data["generations"] = generations
     here = files("flowcodec.report")
     parts = {
         "STYLE": here.joinpath("page.css").read_text("utf-8"),
@@ -35,6 +39,7 @@ def make_page(found: Sequence[Results], groups: Sequence[Dataset], pictures: dic
         "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
         "DATASETS": "".join(_dataset_section(number, group) for number, group in enumerate(groups)),
         "PICTURES": _picture_section(pictures),
+        "FILMS": "".join(_films_section(number, entry) for number, entry in enumerate(_of(found, "films"))),
         "GENERATIONS": "".join(_generations_section(number, entry) for number, entry in enumerate(_of(found, "generations"))),
         "STUDIES": _study_sections(found),
         "COST": _titled("cost", "Cost of FlowCodec", tables.cost_table(found)),
@@ -60,9 +65,12 @@ def _titled(name: str, title: str, body: str) -> str:
     return f'<section id="{name}"><h2>{escape(title)}</h2>{body}</section>' if body else ""
 
 
+def _counted(name: str, count: int, what: str) -> str:
+    return f"{name}, {count} {what}" + ("s" if count > 1 else "")
+
+
 def _dataset_section(number: int, group: Dataset) -> str:
-    count = len(group.images)
-    name = f"{group.name}, {count} image" + ("s" if count > 1 else "")
+    name = _counted(group.name, len(group.images), "image")
     body = (
         f'<div class="chart" data-chart="curves" data-dataset="{number}"></div>'
         f"<h3>BD-rate</h3>{tables.bd_table(group)}"
@@ -85,6 +93,11 @@ def _picture_section(pictures: dict) -> str:
     if pictures["left_out"]:
         note += f"<p>{pictures['left_out']} decodes are left out to keep the page small.</p>"
     return _titled("pictures", "Side by side", note + '<div id="slider"></div>')
+
+
+def _films_section(number: int, results: Results) -> str:
+    name = _counted("Films", len(results.content["films"]), "clip")
+    return _titled(f"films-{number}", name, films_section(number, results))
 
 
 def _generations_section(number: int, results: Results) -> str:

@@ -3,7 +3,7 @@
 | kind | made by | known by |
 |---|---|---|
 | benchmark | `flowcodec benchmark` | "format" and "curves" |
-| generations, study | `flowcodec generations`, benchmarks/study.py | "kind" |
+| generations, films, study | `flowcodec generations`, `flowcodec benchmark` of films, benchmarks/study.py | "kind" |
 | ablation | benchmarks/ablation.py | rows with an "arm" |
 | speed, memory | benchmarks/speed.py, benchmarks/memory.py | "decoder_kmac_per_pixel", "photographs" |
 """
@@ -112,7 +112,7 @@ def _read(path: Path) -> Results:
 
 
 def _kind(content: dict[str, Any]) -> str:
-    if content.get("kind") in ("generations", "study"):
+    if content.get("kind") in ("generations", "films", "study"):
         return content["kind"]
     if {"format", "images", "codecs", "curves", "rows"} <= set(content):
         return "benchmark"

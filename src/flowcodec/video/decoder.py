@@ -1,6 +1,7 @@
 """Film -> frames and audio packets, from any frame on: only the group of pictures that it is in is decoded before it."""
 
 import io
+import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,9 +15,10 @@ import numpy as np
 
 from flowcodec.errors import FormatError, InputError, WrongModel
 from flowcodec.runtime.bundle import Model, find_model
-from flowcodec.runtime.film import FRAMES, Entry, FilmBox, FilmReader, Group
+from flowcodec.runtime.film import FRAMES, Entry, FilmBox, FilmPart, FilmReader, Group
 from flowcodec.runtime.video import FrameDecoder
 from flowcodec.video.packets import parse_audio, unpack
+from flowcodec.video.pool import GroupPool, frames_ahead, in_order
 from flowcodec.video.source import AudioPacket
 
 _AUDIO_APART_S = 2
@@ -38,6 +40,7 @@ class DecodedFrame:
 class Film:
     """A film of this codec, from a file, bytes or a stream that can seek. Iterating gives its frames.
 
+    ``threads``: so many groups of pictures are decoded side by side, as many as there are cores by default.
     ``partial``: of a film that is cut short or damaged, what there is up to there. Raises FormatError and its kinds, LimitError,
     InputError, MissingModel, WrongModel.
     """
@@ -152,29 +155,43 @@ class Film:
                 yield from unpack(part.payload, self.audio_time_bases)
 
     def _decode(self, entry: Entry, first: int, last: int, audio: bool) -> Iterator[DecodedFrame | AudioPacket]:
-        decoder = FrameDecoder(self.header, *self._models(), self._threads, self._optimise)
-        number = entry.first_frame
+        audio = audio and bool(self.audio_time_bases)
+        chosen = [group for group in self.groups if group.first_frame + group.frames > first and group.first_frame < last]
+        threads = self._threads or os.cpu_count() or 1
+        workers = min(threads, len(chosen))
+        longest = max(group.frames for group in chosen)
+        models = self._models()
+        coders = [
+            _PartDecoder(FrameDecoder(self.header, *models, threads // workers, self._optimise), first, self.audio_time_bases)
+            for _ in range(workers)
+        ]
+        ahead = frames_ahead(workers, longest, self.header.width * self.header.height)
+        with GroupPool[FilmPart, list[DecodedFrame | AudioPacket]](coders, workers * longest, ahead) as pool:
+            for items in in_order(pool, self._parts(entry, last, audio), lambda part: part.kind == FilmBox.GROUP):
+                yield from items
+
+    def _parts(self, entry: Entry, last: int, audio: bool) -> Iterator[FilmPart]:
+        """The boxes to decode from a group on: frames before ``last``, and the audio that may belong to them."""
+        number, end = entry.first_frame, None
         for part in self._reader.boxes(entry.offset):
             if part.kind == FilmBox.GROUP:
                 group = Group.parse(part.payload)
                 if group.first_frame != number:
                     raise FormatError(f"expected a group from frame {number} on, found {group.first_frame}; the file is damaged")
-                if number >= last:
-                    if not audio or group.time > decoder.time + _AUDIO_APART_S / self.time_base:
-                        return
-                else:
-                    decoder.begin(group)
-            elif part.kind in FRAMES and number >= last:
-                number += 1
+                if number < last:
+                    yield part
+                    continue
+                end = group.time if end is None else end
+                if not audio or group.time > end + _AUDIO_APART_S / self.time_base:
+                    return
             elif part.kind in FRAMES:
-                decoder.frame(part)
+                if number < last:
+                    yield part
                 number += 1
-                if decoder.number >= first:
-                    yield DecodedFrame(decoder.picture(), decoder.number, decoder.time * self.time_base)
-                if number == last and not (audio and self.audio_time_bases):
+                if number == last and not audio:
                     return
             elif part.kind == FilmBox.PACKETS and audio:
-                yield from unpack(part.payload, self.audio_time_bases)
+                yield part
         if number < last:
             raise FormatError(f"expected {last} frames, found {number}; the file is damaged")
 
@@ -191,6 +208,27 @@ class Film:
                 return find_model(model_id)
             raise WrongModel(f"the film needs model {model_id.hex()}, found {found}; pass another --model")
         return find_model(model_id)
+
+
+class _PartDecoder:
+    """Boxes of a group, one after the other, to what is shown and heard of them."""
+
+    def __init__(self, decoder: FrameDecoder, first: int, audio_time_bases: list[Fraction]) -> None:
+        self._decoder, self._first, self._bases = decoder, first, audio_time_bases
+        header = decoder.header
+        self._time_base = Fraction(header.time_numerator, header.time_denominator)
+
+    def __call__(self, part: FilmPart) -> list[DecodedFrame | AudioPacket]:
+        decoder = self._decoder
+        if part.kind == FilmBox.PACKETS:
+            return list(unpack(part.payload, self._bases))
+        if part.kind == FilmBox.GROUP:
+            decoder.begin(Group.parse(part.payload))
+            return []
+        decoder.frame(part)
+        if decoder.number < self._first:
+            return []
+        return [DecodedFrame(decoder.picture(), decoder.number, decoder.time * self._time_base)]
 
 
 def _open(source: Path | str | bytes | BinaryIO) -> BinaryIO:

@@ -1,9 +1,12 @@
-"""Frames -> film: groups of pictures, motion, steps; written as a stream, a frame at a time."""
+"""Frames -> film: groups of pictures, motion, steps; written as a stream, groups side by side."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from flowcodec.runtime.video import FrameEncoder, FrameHead
 from flowcodec.video import search
 from flowcodec.video.control import BitRate, Control, FixedStep
 from flowcodec.video.packets import audio_payload, pack
+from flowcodec.video.pool import GroupPool, frames_ahead
 from flowcodec.video.source import AudioPacket, FilmInfo, Frame
 
 DEFAULT_GOP = 128
@@ -65,8 +69,58 @@ class VideoSettings:
         return intra, intra if self.intra or name is None else load_model(name)
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """What a box of a group is to be made of."""
+
+    kind: FilmBox
+    time: int = 0
+    """In ticks: of a group's first frame its time, of others the difference from that at a constant rate."""
+    pixels: np.ndarray | None = None
+    packets: bytes = b""
+
+
+@dataclass(frozen=True)
+class _Coded:
+    planned: _Planned
+    payload: bytes
+    step_index: int
+    picture: np.ndarray | None
+
+
+class _GroupCoder:
+    """Frames of a group, one after the other, to payloads."""
+
+    def __init__(self, coder: FrameEncoder, control: Control, shown: bool) -> None:
+        self._coder, self._control, self._shown = coder, control, shown
+        self._group_step = self._index = 0
+
+    def __call__(self, planned: _Planned) -> _Coded:
+        if planned.kind == FilmBox.PACKETS:
+            return _Coded(planned, planned.packets, 0, None)
+        payload = self._payload(planned)
+        return _Coded(planned, payload, self._index, self._coder.picture() if self._shown else None)
+
+    def _payload(self, planned: _Planned) -> bytes:
+        if planned.kind == FilmBox.REPEAT:
+            return FrameHead(planned.time).to_bytes()
+        assert planned.pixels is not None
+        if planned.kind == FilmBox.INTRA:
+            self._group_step = self._index = self._control.choose(intra=True)
+            return FrameHead().to_bytes() + self._coder.intra(planned.pixels, self._index)
+        motion = search.estimate(planned.pixels, self._coder.picture(), 2.0 ** log2_step(self._index), self._coder.vectors)
+        self._index = self._control.choose(intra=False)
+        stream = self._coder.inter(planned.pixels, motion.vectors, motion.block, self._index)
+        return FrameHead(planned.time, self._index - self._group_step, motion.block).to_bytes() + stream
+
+
 class FilmEncoder:
-    """Takes frames and audio packets as they come; ``finish`` ends the file. Raises InputError."""
+    """Takes frames and audio packets as they come; ``finish`` ends the file. Raises InputError.
+
+    With several threads as many groups of pictures are coded side by side, to the same bytes; a bit rate, which needs the size of
+    every frame before the next, and a film of one group leave the threads to the networks instead. ``shown`` is called with each
+    frame as it will be decoded, uint8 (H, W, 3), in order. To be used in a ``with`` block, which ends the threads.
+    """
 
     def __init__(
         self,
@@ -74,6 +128,7 @@ class FilmEncoder:
         info: FilmInfo,
         settings: VideoSettings,
         audio: tuple[bytes, list[Fraction]] | None = None,
+        shown: Callable[[np.ndarray], None] | None = None,
     ) -> None:
         self.settings = settings
         intra, inter = settings.models()
@@ -96,13 +151,14 @@ class FilmEncoder:
             subsampling=info.subsampling,
         )
         self._writer = FilmWriter(stream, self.header, None if audio is None else audio_payload(*audio))
-        self._coder = FrameEncoder(intra, inter, settings.threads)
         self._intra_only = inter is intra
         self._control = self._make_control(info, inter is intra)
+        self._shown = shown
+        self._pool = self._make_pool(info, intra, inter)
         self._packets: list[AudioPacket] = []
         self._packet_bytes = 0
         self._previous: np.ndarray | None = None
-        self._group_frames = self._group_step = self._time = self._index = 0
+        self._group_frames = self._time = self.frames = 0
         self._first_time: int | None = None
         self.kinds = {kind: 0 for kind in (FilmBox.INTRA, FilmBox.INTER, FilmBox.REPEAT)}
 
@@ -113,13 +169,28 @@ class FilmEncoder:
         overhead = 8.0 * (self._writer.size_bytes + _HEADER_BYTES)
         return BitRate(1000 * settings.bitrate_kbps, float(info.rate), info.width * info.height, info.frames, overhead, all_intra)
 
-    @property
-    def size_bytes(self) -> int:
-        return self._writer.size_bytes
+    def _make_pool(self, info: FilmInfo, intra: Model, inter: Model) -> GroupPool[_Planned, _Coded]:
+        threads = self.settings.threads or os.cpu_count() or 1
+        longest = 1 if self._intra_only else self.settings.gop
+        one_group = info.frames is not None and info.frames <= longest
+        workers = 1 if one_group or self.settings.bitrate_kbps is not None else threads
+        coders = [
+            _GroupCoder(FrameEncoder(intra, inter, threads // workers), self._control, self._shown is not None)
+            for _ in range(workers)
+        ]
+        waiting = frames_ahead(workers, longest, info.width * info.height)
+        return GroupPool(coders, waiting, max(longest, waiting) * workers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.close()
 
     @property
-    def frames(self) -> int:
-        return self._writer.frames
+    def size_bytes(self) -> int:
+        """Written so far; after ``finish`` all."""
+        return self._writer.size_bytes
 
     @property
     def seconds(self) -> float:
@@ -127,10 +198,6 @@ class FilmEncoder:
         first = self._first_time or 0
         last = self.header.ticks_numerator / self.header.ticks_denominator
         return (self._time - first + last) * self.header.time_numerator / self.header.time_denominator
-
-    def picture(self) -> np.ndarray:
-        """uint8 (H, W, 3): the last frame as it will be decoded."""
-        return self._coder.picture()
 
     def packet(self, packet: AudioPacket) -> None:
         self._packets.append(packet)
@@ -140,61 +207,69 @@ class FilmEncoder:
 
     def _flush_packets(self) -> None:
         if self._packets:
-            self._writer.packets(pack(self._packets))
-            self._control.charge(8 * self._packet_bytes)
+            self._put(_Planned(FilmBox.PACKETS, packets=pack(self._packets)))
             self._packets, self._packet_bytes = [], 0
 
     def frame(self, frame: Frame) -> FilmBox:
-        """Encodes a frame; returns what it became."""
+        """Takes a frame; returns what it becomes. Its array must stay as it is."""
         pixels = frame.pixels
         expected = (self.header.height, self.header.width, 3)
         if pixels.dtype != np.uint8 or pixels.shape != expected:
             raise InputError(f"frame {self.frames}: expected uint8 {expected}, found {pixels.dtype} {pixels.shape}")
-        before = self._writer.size_bytes
-        previous = self._previous if self._group_frames < self.settings.gop else None
-        if previous is not None and not self.settings.intra and np.array_equal(pixels, previous):
-            kind = FilmBox.REPEAT
-            self._writer.frame(kind, FrameHead(self._late(frame.time)).to_bytes())
-        else:
-            kind = self._coded(frame, previous is not None and not self._intra_only)
-        self._control.spent(self._writer.size_bytes - before, kind == FilmBox.INTRA)
+        kind = self._kind(pixels)
+        if kind == FilmBox.INTRA:
+            if self.frames:
+                self._flush_packets()
+            self._pool.begin()
+            self._group_frames = 0
+        if self._first_time is None:
+            self._first_time = frame.time
+        time = frame.time if kind == FilmBox.INTRA else self._late(frame.time)
+        self._put(_Planned(kind, time, None if kind == FilmBox.REPEAT else pixels))
         self._time, self._previous = frame.time, pixels
-        self._first_time = frame.time if self._first_time is None else self._first_time
         self._group_frames += 1
+        self.frames += 1
         self.kinds[kind] += 1
         return kind
 
-    def _coded(self, frame: Frame, may_look_back: bool) -> FilmBox:
-        motion = None
-        if may_look_back:
-            motion = search.estimate(frame.pixels, self._coder.picture(), 2.0 ** log2_step(self._index), self._coder.vectors)
-        if motion is None or motion.cut:
-            self._index = self._control.choose(intra=True)
-            self._begin_group(frame.time)
-            self._writer.frame(FilmBox.INTRA, FrameHead().to_bytes() + self._coder.intra(frame.pixels, self._index))
+    def _kind(self, pixels: np.ndarray) -> FilmBox:
+        previous = self._previous if self._group_frames < self.settings.gop else None
+        if previous is None or self.settings.intra:
             return FilmBox.INTRA
-        self._index = self._control.choose(intra=False)
-        stream = self._coder.inter(frame.pixels, motion.vectors, motion.block, self._index)
-        head = FrameHead(self._late(frame.time), self._index - self._group_step, motion.block)
-        self._writer.frame(FilmBox.INTER, head.to_bytes() + stream)
-        return FilmBox.INTER
-
-    def _begin_group(self, time: int) -> None:
-        if self.frames:
-            self._flush_packets()
-        self._group_frames = 0
-        self._group_step = self._index
-        self._writer.group(time, self._group_step)
+        if np.array_equal(pixels, previous):
+            return FilmBox.REPEAT
+        return FilmBox.INTRA if self._intra_only or search.is_cut(pixels, previous) else FilmBox.INTER
 
     def _late(self, time: int) -> int:
         """Ticks after the time that a constant rate leads one to expect."""
-        number = self.frames
-        return time - self._time - (self.header.ticks_before(number) - self.header.ticks_before(number - 1))
+        return time - self._time - (self.header.ticks_before(self.frames) - self.header.ticks_before(self.frames - 1))
+
+    def _put(self, planned: _Planned) -> None:
+        self._pool.put(planned)
+        for coded in self._pool.ready():
+            self._write(coded)
+        while self._pool.full:
+            self._write(self._pool.take())
+
+    def _write(self, coded: _Coded) -> None:
+        kind, before = coded.planned.kind, self._writer.size_bytes
+        if kind == FilmBox.PACKETS:
+            self._writer.packets(coded.payload)
+            self._control.charge(8 * (self._writer.size_bytes - before))
+            return
+        if kind == FilmBox.INTRA:
+            self._writer.group(coded.planned.time, coded.step_index)
+        self._writer.frame(kind, coded.payload)
+        self._control.spent(self._writer.size_bytes - before, kind == FilmBox.INTRA)
+        if self._shown is not None and coded.picture is not None:
+            self._shown(coded.picture)
 
     def finish(self) -> None:
         if not self.frames:
             raise InputError("expected at least one frame, found none")
         self._flush_packets()
+        for coded in self._pool.rest():
+            self._write(coded)
         self._writer.finish()
 
 
@@ -203,16 +278,17 @@ def encode_frames(
 ) -> FilmEncoder:
     """Frames uint8 (H, W, 3) at a constant rate, to a stream."""
     encoder: FilmEncoder | None = None
-    for number, pixels in enumerate(frames):
-        pixels = np.asarray(pixels)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise InputError(f"frame {number}: expected uint8 (H, W, 3), found {pixels.dtype} {pixels.shape}")
+    with ExitStack() as stack:
+        for number, pixels in enumerate(frames):
+            pixels = np.array(pixels)  # a copy: the caller may fill the same array again
+            if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+                raise InputError(f"frame {number}: expected uint8 (H, W, 3), found {pixels.dtype} {pixels.shape}")
+            if encoder is None:
+                height, width = pixels.shape[:2]
+                info = FilmInfo(width, height, 1 / rate, rate, full_range=True, subsampling=2, frames=count)
+                encoder = stack.enter_context(FilmEncoder(stream, info, settings))
+            encoder.frame(Frame(pixels, number))
         if encoder is None:
-            height, width = pixels.shape[:2]
-            info = FilmInfo(width, height, 1 / rate, rate, full_range=True, subsampling=2, frames=count)
-            encoder = FilmEncoder(stream, info, settings)
-        encoder.frame(Frame(pixels, number))
-    if encoder is None:
-        raise InputError("expected at least one frame, found none")
-    encoder.finish()
-    return encoder
+            raise InputError("expected at least one frame, found none")
+        encoder.finish()
+        return encoder

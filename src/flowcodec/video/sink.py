@@ -15,7 +15,7 @@ from PIL import Image
 from flowcodec.errors import InputError
 from flowcodec.runtime.film import FilmHeader
 from flowcodec.video.place import whole_file, whole_files
-from flowcodec.video.source import AudioPacket
+from flowcodec.video.source import REPRODUCIBLE, AudioPacket
 from flowcodec.video.yuv import Matrix, rgb_to_yuv
 
 _FORMATS = {".mkv": "matroska", ".mp4": "mp4", ".mov": "mov"}
@@ -127,7 +127,7 @@ class ContainerSink:
         self._output, self._name = output, str(path)
         header = output.header
         try:
-            self._container: Any = av.open(str(path), "w", format=format)
+            self._container: Any = av.open(str(path), "w", format=format, options=REPRODUCIBLE)
             if output.crf is None:
                 codec, self._format, options = _LOSSLESS[format]
             else:

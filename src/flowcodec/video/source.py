@@ -20,6 +20,8 @@ _PLANAR = {"yuv420p": 0, "yuvj420p": 0, "yuv422p": 1, "yuvj422p": 1, "yuv444p": 
 _SAME_SAMPLES = {"nv12": "yuv420p", "nv21": "yuv420p", "yuyv422": "yuv422p", "uyvy422": "yuv422p", "p010le": "yuv420p10le"}
 """Packed formats, and the planar ones that hold the same numbers."""
 _FULL_RANGE = 2
+REPRODUCIBLE = {"fflags": "+bitexact"}
+"""Option of FFmpeg's writers: no random numbers in the file."""
 _DEFAULT_RATE = Fraction(25)
 _SAME_RATE = 0.25
 _TIME_LIMIT = (1 << 32) - 1
@@ -215,7 +217,7 @@ def audio_template(streams: list[Any]) -> bytes:
     """A Matroska file that says what the streams are. Raises InputError for what Matroska cannot hold."""
     buffer = io.BytesIO()
     try:
-        with av.open(buffer, "w", format="matroska") as output:
+        with av.open(buffer, "w", format="matroska", options=REPRODUCIBLE) as output:
             for stream in [output.add_stream_from_template(stream) for stream in streams]:
                 # FFmpeg reads no Matroska file that ends before its first packet.
                 packet = av.Packet(b"\0")
