@@ -1,6 +1,7 @@
-"""Draws docs/figures/training.png, the learning curve of the shipped model, from the metrics committed with its weights.
+"""Draws the learning curves of the shipped models, docs/figures/training.png and training_video.png, from the metrics
+committed with their weights.
 
-python scripts/render_training.py [--logs weights/log] [--figure docs/figures/training.png]
+python scripts/render_training.py [--logs weights/log] [--figures docs/figures]
 """
 
 import argparse
@@ -19,7 +20,7 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def draw(logs: list[Path], figure_path: Path) -> None:
+def draw(logs: list[Path], held_out: str, figure_path: Path) -> None:
     """Training loss and validation objective over pixels seen, one phase after the other."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), dpi=150)
     offset = 0.0
@@ -36,18 +37,17 @@ def draw(logs: list[Path], figure_path: Path) -> None:
             linewidth=0.8,
             label=path.stem,
         )
-        right.plot(
-            seen, [r["loss"] for r in validation], color=color, marker="o", markersize=3, label=f"{path.stem}, Gaussian noise"
-        )
-        right.plot(
-            seen, [r["file_loss"] for r in validation], color=color, linestyle="--", label=f"{path.stem}, rounding (estimate)"
-        )
+        noise, files = ([r[name] for r in validation] for name in ("loss", "file_loss"))
+        # Pairs are validated by rounding alone.
+        if noise != files:
+            right.plot(seen, noise, color=color, marker="o", markersize=3, label=f"{path.stem}, Gaussian noise")
+        right.plot(seen, files, color=color, linestyle="--", label=f"{path.stem}, rounding (estimate)")
         offset += train[-1]["pixels_seen"] / 1e9
     left.set(yscale="log", xlabel="pixels seen (billions)", ylabel="training loss", title="Training")
     right.set(
         xlabel="pixels seen (billions)",
         ylabel="SSE/Δ² + β (ln 2 / 6) bits, per pixel (β of each phase)",
-        title="Held-out photographs",
+        title=held_out,
     )
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -62,9 +62,12 @@ def main() -> None:
     parser.add_argument(
         "--logs", type=Path, default=ROOT / "weights" / "log", help="folder of metrics, phases in the order of their names"
     )
-    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "training.png")
+    parser.add_argument("--figures", type=Path, default=ROOT / "docs" / "figures")
     arguments = parser.parse_args()
-    draw(sorted(arguments.logs.glob("*.jsonl")), arguments.figure)
+    logs = sorted(arguments.logs.glob("*.jsonl"))
+    films = [log for log in logs if log.stem.endswith("video")]
+    draw([log for log in logs if log not in films], "Held-out photographs", arguments.figures / "training.png")
+    draw(films, "Held-out pairs of clips and photographs", arguments.figures / "training_video.png")
 
 
 if __name__ == "__main__":
