@@ -34,6 +34,10 @@ class Tables:
     starts: np.ndarray
     low_bits: np.ndarray
 
+    def __reduce__(self) -> tuple[type["Tables"], tuple[np.ndarray, ...]]:
+        """Pickled without what was made of the arrays."""
+        return Tables, (self.frequencies, self.starts, self.low_bits)
+
     @cached_property
     def reach(self) -> np.ndarray:
         return (np.diff(self.starts) - 1) // 2

@@ -3,7 +3,7 @@
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +18,7 @@ from flowcodec.runtime.bundle import Model, find_model
 from flowcodec.runtime.film import FRAMES, Entry, FilmBox, FilmPart, FilmReader, Group
 from flowcodec.runtime.video import FrameDecoder
 from flowcodec.video.packets import parse_audio, unpack
-from flowcodec.video.pool import GroupPool, frames_ahead, in_order
+from flowcodec.video.pool import GroupPool, frames_ahead, in_order, make_coders
 from flowcodec.video.source import AudioPacket
 
 _AUDIO_APART_S = 2
@@ -160,13 +160,13 @@ class Film:
         threads = self._threads or os.cpu_count() or 1
         workers = min(threads, len(chosen))
         longest = max(group.frames for group in chosen)
-        models = self._models()
-        coders = [
-            _PartDecoder(FrameDecoder(self.header, *models, threads // workers, self._optimise), first, self.audio_time_bases)
-            for _ in range(workers)
-        ]
-        ahead = frames_ahead(workers, longest, self.header.width * self.header.height)
-        with GroupPool[FilmPart, list[DecodedFrame | AudioPacket]](coders, workers * longest, ahead) as pool:
+        pixels = self.header.width * self.header.height
+        settings = self.header, *self._models(), threads // workers, self._optimise
+        coders: list[_PartCoder] = make_coders(
+            workers, pixels * (last - first), _make_coder, settings, first, self.audio_time_bases
+        )
+        ahead = frames_ahead(workers, longest, pixels)
+        with GroupPool(coders, workers * longest, ahead) as pool:
             for items in in_order(pool, self._parts(entry, last, audio), lambda part: part.kind == FilmBox.GROUP):
                 yield from items
 
@@ -210,6 +210,9 @@ class Film:
         return find_model(model_id)
 
 
+_PartCoder = Callable[[FilmPart], list[DecodedFrame | AudioPacket]]
+
+
 class _PartDecoder:
     """Boxes of a group, one after the other, to what is shown and heard of them."""
 
@@ -229,6 +232,11 @@ class _PartDecoder:
         if decoder.number < self._first:
             return []
         return [DecodedFrame(decoder.picture(), decoder.number, decoder.time * self._time_base)]
+
+
+def _make_coder(settings: tuple[Any, ...], first: int, audio_time_bases: list[Fraction]) -> _PartCoder:
+    """``settings``: the arguments of ``FrameDecoder``."""
+    return _PartDecoder(FrameDecoder(*settings), first, audio_time_bases)
 
 
 def _open(source: Path | str | bytes | BinaryIO) -> BinaryIO:

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from flowcodec.runtime.video import FrameEncoder, FrameHead
 from flowcodec.video import search
 from flowcodec.video.control import BitRate, Control, FixedStep
 from flowcodec.video.packets import audio_payload, pack
-from flowcodec.video.pool import GroupPool, frames_ahead
+from flowcodec.video.pool import GroupPool, frames_ahead, make_coders
 from flowcodec.video.source import AudioPacket, FilmInfo, Frame
 
 DEFAULT_GOP = 128
@@ -99,7 +99,7 @@ class _GroupCoder:
         if planned.kind == FilmBox.PACKETS:
             return _Coded(planned, planned.packets, 0, None)
         payload = self._payload(planned)
-        return _Coded(planned, payload, self._index, self._coder.picture() if self._shown else None)
+        return _Coded(replace(planned, pixels=None), payload, self._index, self._coder.picture() if self._shown else None)
 
     def _payload(self, planned: _Planned) -> bytes:
         if planned.kind == FilmBox.REPEAT:
@@ -112,6 +112,11 @@ class _GroupCoder:
         self._index = self._control.choose(intra=False)
         stream = self._coder.inter(planned.pixels, motion.vectors, motion.block, self._index)
         return FrameHead(planned.time, self._index - self._group_step, motion.block).to_bytes() + stream
+
+
+def _make_coder(settings: tuple[Any, ...], control: Control, shown: bool) -> _GroupCoder:
+    """``settings``: the arguments of ``FrameEncoder``."""
+    return _GroupCoder(FrameEncoder(*settings), control, shown)
 
 
 class FilmEncoder:
@@ -174,10 +179,11 @@ class FilmEncoder:
         longest = 1 if self._intra_only else self.settings.gop
         one_group = info.frames is not None and info.frames <= longest
         workers = 1 if one_group or self.settings.bitrate_kbps is not None else threads
-        coders = [
-            _GroupCoder(FrameEncoder(intra, inter, threads // workers), self._control, self._shown is not None)
-            for _ in range(workers)
-        ]
+        pixels = None if info.frames is None else info.frames * info.width * info.height
+        settings = intra, inter, threads // workers
+        coders: list[Callable[[_Planned], _Coded]] = make_coders(
+            workers, pixels, _make_coder, settings, self._control, self._shown is not None
+        )
         waiting = frames_ahead(workers, longest, info.width * info.height)
         return GroupPool(coders, waiting, max(longest, waiting) * workers)
 

@@ -1,7 +1,7 @@
-"""Groups of pictures coded side by side in threads, their results in the order of the film.
+"""Groups of pictures coded side by side, their results in the order of the film.
 
 A group's items go one after the other through one coder, since each frame leans on the one before; groups need nothing of each
-other. What takes time, ONNX Runtime and NumPy on large arrays, lets other threads run.
+other. A thread looks after each coder, which does its work in the thread or, where there is much of it, in a process of its own.
 """
 
 import threading
@@ -11,12 +11,24 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from flowcodec.errors import FlowCodecError
+from flowcodec.video.remote import RemoteCoder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD_BYTES = 1 << 28
 """Of pictures that wait for those before them."""
+_REMOTE_PIXELS = 2_000_000
+"""Of all frames of a film, from which processes are worth the second that they take to start."""
+
+
+def make_coders(
+    workers: int, pixels: int | None, make: Callable[..., Callable[[Item], Result]], *arguments: Any
+) -> list[Callable[[Item], Result]]:
+    """``make(*arguments)`` for each worker, in processes where a film has many ``pixels`` in all; None: not known, assumed."""
+    if workers > 1 and (pixels is None or pixels >= _REMOTE_PIXELS):
+        return [RemoteCoder(make, *arguments) for _ in range(workers)]
+    return [make(*arguments) for _ in range(workers)]
 
 
 def frames_ahead(workers: int, longest_group: int, pixels: int) -> int:
@@ -48,7 +60,7 @@ class GroupPool(Generic[Item, Result]):
     With one coder everything happens in ``put``, in the caller's thread. With more there is a thread for each; ``full`` says that
     as many as ``waiting`` items wait to be coded, and coders stop where ``ahead`` results wait to be taken, except in the group
     whose turn it is: so memory is bounded, and something always goes on. An exception of a coder is raised by ``take`` in the
-    place of the result. Leaving the ``with`` block ends the threads, after the items that they are at.
+    place of the result. Leaving the ``with`` block ends the threads, after the items that they are at, and the processes.
     """
 
     def __init__(self, coders: Sequence[Callable[[Item], Result]], waiting: int, ahead: int) -> None:
@@ -77,6 +89,9 @@ class GroupPool(Generic[Item, Result]):
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        for coder in self._coders:
+            if isinstance(coder, RemoteCoder):
+                coder.close()
 
     def begin(self) -> None:
         """The items from now on are another group's."""

@@ -4,7 +4,6 @@ Nothing here has to be exact: what it finds is sent. Needs the package opencv-py
 Reference: Kroeger et al., Fast optical flow using dense inverse search, 2016.
 """
 
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,21 +37,12 @@ def luma(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
 
 
-_engines = threading.local()
-"""OpenCV's engines keep buffers, so that each thread needs its own. The faster presets crash on narrow pictures."""
-
-
-def _flow_engine() -> Any:
-    if not hasattr(_engines, "dis"):
-        _engines.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return _engines.dis
-
-
 def dense_flow(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
     """float32 (H, W, 2), (right, down) in pixels, from each pixel of ``current`` (uint8 luma) to where it is in ``previous``."""
     if min(current.shape) < _SMALLEST:
         return np.zeros((*current.shape, 2), np.float32)
-    return _flow_engine().calc(current, previous, None)
+    # A new engine each time: it keeps buffers, which threads must not share. The faster presets crash on narrow pictures.
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(current, previous, None)
 
 
 def estimate(current: np.ndarray, previous: np.ndarray, step: float = 16.0, model: VectorModel | None = None) -> Motion:
