@@ -73,16 +73,16 @@ class Tables:
 
 def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """(stable order by table, [(table, begin, end)] with tables ascending)."""
-    order = np.argsort(table_ids, kind="stable")
+    order = table_ids.argsort(kind="stable")
     counts = np.bincount(table_ids)
-    tables = np.flatnonzero(counts)
+    tables = counts.nonzero()[0]
     ends = np.cumsum(counts[tables]).tolist()
     return order, list(zip(tables.tolist(), [0, *ends[:-1]], ends, strict=True))
 
 
 def _positive(counts: np.ndarray) -> list[int]:
     """The numbers above zero that occur among small ones, ascending; ``np.unique`` would sort, and load ``numpy.ma``."""
-    return [int(count) for count in np.flatnonzero(np.bincount(counts)) if count]
+    return [count for count in np.bincount(counts).nonzero()[0].tolist() if count] if counts.any() else []
 
 
 def _bits_of(frequencies: np.ndarray, symbols: np.ndarray) -> float:
@@ -194,18 +194,18 @@ class SymbolDecoder:
             ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
         self._spend(self.tables.bits(table_ids[order], ordered))
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
-        high = np.empty(len(table_ids), np.int64)
-        high[order] = ordered
-        high -= reach
-        low = np.zeros(len(table_ids), np.int64)
-        for bits in _positive(low_bits):
-            chosen = low_bits == bits
-            low[chosen] = self.pop_raw(int(chosen.sum()), bits)
-        escaped = np.flatnonzero(np.abs(high) == reach)
+        values = np.empty(len(table_ids), np.int64)
+        values[order] = ordered
+        values -= reach
+        lows = [(low_bits == bits, bits) for bits in _positive(low_bits)]
+        raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
+        escaped = (np.abs(values) == reach).nonzero()[0]
         if len(escaped):
             extra = self.pop_exp_golomb(len(escaped))
-            high[escaped] += np.where(high[escaped] < 0, -extra, extra)
-        return (high << low_bits) | low
+            values[escaped] += np.where(values[escaped] < 0, -extra, extra)
+        for (chosen, bits), low in zip(lows, raw, strict=True):
+            values[chosen] = (values[chosen] << bits) | low
+        return values
 
     def _spend(self, bits: float) -> None:
         self.ideal_bits += bits

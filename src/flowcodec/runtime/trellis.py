@@ -218,8 +218,8 @@ class Trellis:
         inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
         if np.count_nonzero(inside) < LEAST:
             inside[:] = False
-        places = np.flatnonzero(inside)
-        return places[np.argsort(scales[places], kind="stable")], np.flatnonzero(~inside)
+        places = inside.nonzero()[0]
+        return places[scales[places].argsort(kind="stable")], (~inside).nonzero()[0]
 
     @staticmethod
     def first_ids(kind: int, scales: np.ndarray) -> np.ndarray:
