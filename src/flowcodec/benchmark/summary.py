@@ -41,7 +41,7 @@ OURS = "FlowCodec"
 RIVALS = ("JPEG 2000", "WebP")
 RIVAL_WINDOW: Window = (0.2, 2.0)
 """Rates in bits per pixel at which ours must be above the rivals."""
-BD_RATE_BAR = 30.0
+BD_RATE_BAR = 12.0
 FINE_BD_RATE_BAR = 0.0
 """At 1.5 bits per pixel and more."""
 EVERY_IMAGE_RIVAL = "WebP"
