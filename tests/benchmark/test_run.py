@@ -145,15 +145,15 @@ def curve_rows(codec: str, bpp: np.ndarray, psnr_db: np.ndarray, spread: float =
 
 
 def test_summary_of_known_curves() -> None:
-    """Ours is made VTM at 1.2 times its rate; the rivals lie 2 dB lower and, in part, 1 dB higher."""
+    """Ours is made VTM at 1.1 times its rate; the rivals lie 2 dB lower and, in part, 1 dB higher."""
     anchors = json.loads(ANCHORS.read_text())
     vtm, quality = np.array(anchors[ANCHOR]["bpp"]), np.array(anchors[ANCHOR]["psnr_rgb"])
-    rows = curve_rows("FlowCodec", 1.2 * vtm, quality, spread=0.3) + curve_rows("JPEG 2000", 1.2 * vtm, quality - 2)
+    rows = curve_rows("FlowCodec", 1.1 * vtm, quality, spread=0.3) + curve_rows("JPEG 2000", 1.1 * vtm, quality - 2)
     summary = summarise(rows, ["a", "b"], anchors)
-    assert summary["bd_rate_percent"]["values"]["FlowCodec"] == pytest.approx(dict.fromkeys(WINDOWS, 20.0))
-    assert summary["checks"]["bd_rate"]["passed"] and summary["checks"]["bd_rate"]["percent"] == pytest.approx(20)
+    assert summary["bd_rate_percent"]["values"]["FlowCodec"] == pytest.approx(dict.fromkeys(WINDOWS, 10.0))
+    assert summary["checks"]["bd_rate"]["passed"] and summary["checks"]["bd_rate"]["percent"] == pytest.approx(10)
     fine = summary["checks"]["bd_rate_from_1.5_bpp"]
-    assert fine["percent"] == pytest.approx(20) and not fine["passed"]
+    assert fine["percent"] == pytest.approx(10) and not fine["passed"]
     assert np.interp(1.5, vtm, quality) == pytest.approx(fine["window_db"][0], abs=0.1) and fine["window_db"][1] < quality[-1]
     above = summary["checks"]["above_rivals"]
     assert above["rivals"]["JPEG 2000"]["least_margin_db"] == pytest.approx(2) and above["rivals"]["JPEG 2000"]["passed"]

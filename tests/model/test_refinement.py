@@ -138,7 +138,7 @@ def test_refined_files_are_better(photograph: np.ndarray, model: Model, monkeypa
     pixels = np.ascontiguousarray(photograph[120:240, 200:440])
     plain = EncodeSettings(step=STEP, channel="round", threads=1)
     before, rate = objective(pixels, plain)
-    after, _ = objective(pixels, replace(plain, refiner=Refiner(model, 2, 1)))
+    after, _ = objective(pixels, replace(plain, refiner=Refiner(model, 2, 1, "round")))
     assert after <= before - 0.02 * rate
 
 
