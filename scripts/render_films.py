@@ -72,10 +72,14 @@ def speed_table(document: Mapping[str, Any]) -> str:
     for row in document["rows"]:
         cells = [str(row["threads"])]
         for side in ("encode", "decode"):
-            cells += [f"{row[side]['fps']:.2f}" if "fps" in row[side] else "–", f"{row[side]['cpu_s_per_frame']:.3f}"]  # noqa: RUF001
+            cells += [f"{row[side]['fps']:.2f}" if "fps" in row[side] else "–", _cpu(row[side])]  # noqa: RUF001
         rows.append(cells)
     header = ["threads", "encode fps", "CPU s a frame", "decode fps", "CPU s a frame"]
     return f"{markdown_table(header, rows)}\n\n{_about(document)}; {document['environment']['machine']['cpu']}."
+
+
+def _cpu(measured: Mapping[str, float]) -> str:
+    return f"{measured['cpu_s_per_frame']:.3f}" if "cpu_s_per_frame" in measured else "–"  # noqa: RUF001
 
 
 def memory_table(document: Mapping[str, Any]) -> str:
