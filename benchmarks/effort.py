@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
+from channels import bd_rates
 from flowcodec.benchmark.environment import environment
 from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
 from flowcodec.runtime.bundle import load_model
@@ -45,17 +45,11 @@ def measure(images: Sequence[np.ndarray], effort: int) -> tuple[np.ndarray, floa
     return np.array(points).reshape(len(images), len(STEPS), 2), seconds
 
 
-def bd_rate_of(reference: np.ndarray, points: np.ndarray) -> float:
-    """BD-rate in percent of (steps, 2) against (steps, 2), over the PSNR that both reach."""
-    a, b = (Curve.from_points(name, x[:, 0].tolist(), x[:, 1].tolist()) for name, x in (("a", reference), ("b", points)))
-    return bd_rate(a, b, overlap(a, b))
-
-
 def row(effort: int, reference: np.ndarray, points: np.ndarray, seconds: float, megapixels: float) -> dict[str, Any]:
-    each = [bd_rate_of(a, b) for a, b in zip(reference, points, strict=True)]
+    each = [bd_rates(a, b)[0] for a, b in zip(reference, points, strict=True)]
     return {
         "effort": effort,
-        "bd_rate_percent": bd_rate_of(reference.mean(0), points.mean(0)),
+        "bd_rate_percent": bd_rates(reference.mean(0), points.mean(0))[0],
         "bd_rate_percent_by_crop": each,
         "bpp": points[..., 0].mean(0).tolist(),
         "psnr_db": points[..., 1].mean(0).tolist(),

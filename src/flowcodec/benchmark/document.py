@@ -94,7 +94,7 @@ class Document:
         codecs = {name: codec for name, codec in self.codecs.items() if any(row.codec == name for row in rows)}
         summary = summarise(plain, list(self.images), self.anchors, intervals=intervals)
         document = {"format": FORMAT, "images": self.images, "codecs": codecs, **summary, "rows": plain}
-        replace_file(self.path, _dump(document))
+        write_rows(self.path, document)
         return document
 
 
@@ -118,6 +118,13 @@ def replace_file(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def write_rows(path: Path, document: dict[str, Any]) -> None:
+    """Replaces the file by a document with ``rows``, each on a line, so that a changed measurement is a changed line."""
+    head = json.dumps(_without(document, "rows"), indent=1)
+    rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
+    replace_file(path, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
+
+
 def store_section(path: Path, name: str, section: dict[str, Any]) -> None:
     """Replaces one section of a results file made of sections; the others stay, also those written since this program began."""
     document = json.loads(path.read_text()) if path.exists() else {}
@@ -136,10 +143,3 @@ def _machine(surroundings: dict[str, Any]) -> tuple[Any, Any]:
 
 def _without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key != name}
-
-
-def _dump(document: dict[str, Any]) -> str:
-    """JSON with a row on each line, so that a changed measurement is a changed line."""
-    head = json.dumps(_without(document, "rows"), indent=1)
-    rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
-    return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'

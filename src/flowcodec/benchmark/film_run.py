@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from flowcodec.benchmark.document import replace_file
+from flowcodec.benchmark.document import write_rows
 from flowcodec.benchmark.environment import environment
 from flowcodec.benchmark.film_codecs import FilmCodec
 from flowcodec.benchmark.film_summary import summary
@@ -146,8 +146,6 @@ def _measured(task: FilmTask, clip: Clip) -> dict[str, Any]:
 
 
 def _write(document: dict[str, Any], out: Path) -> None:
-    """A row on each line, in a fixed order, so that a changed measurement is a changed line."""
+    """Rows in a fixed order, whatever the order of measuring."""
     document["rows"].sort(key=_key)
-    head = json.dumps({key: value for key, value in document.items() if key != "rows"}, indent=1)
-    rows = ",\n".join("  " + json.dumps(row) for row in document["rows"])
-    replace_file(out, f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n')
+    write_rows(out, document)
