@@ -276,7 +276,10 @@ def main() -> None:
             where = f"{len(document['images'])} images, model `{document['model']}`."
             table += "\n\n" + " ".join([*SUMMARIES[experiment["mode"]](document), where])
         text = replace(text, path.stem, table)
-        draw(document, options.figures / f"radio_{path.stem}.png", lines)
+        figure = options.figures / f"radio_{path.stem}.png"
+        # Of a single CSNR a table says it all, and the page shows no figure.
+        if figure.name in text:
+            draw(document, figure, lines)
     options.document.write_text(text)
 
 
