@@ -2,8 +2,8 @@
 
     python benchmarks/radio_errors.py --data TRAIN_FOLDER
 
-About a minute of one core. Centres of photographs that are not held out, as files for receivers that have a coarse picture. By kind, scale
-index and cell the mean of e^2, over a smooth reference 1 / (1 / s^2 + 12), smoothed over the scales with the counts as weights.
+About a minute of one core. Centres of photographs that are not held out, as files for receivers that have a coarse picture. By
+kind, scale index and cell the mean of e^2, as a multiple of 1 / (1 / s^2 + 12) smoothed over the scales, counts as weights.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
     shape = (cells.KINDS, SCALE_COUNT, cells.CELL_COUNT)
     octaves = smoothed(totals[:-1].reshape(shape), counts[:-1].reshape(shape))
     document = {
-        "what": f"log2 of E[e^2] in squared steps, by kind, scale index and cell, of {len(paths)} training photographs, {SIDE}x{SIDE}",
+        "what": f"log2 of E[e^2] in squared steps by kind, scale index and cell, {len(paths)} photographs, {SIDE}x{SIDE}",
         "command": "python benchmarks/radio_errors.py --data TRAIN_FOLDER",
         "environment": environment(),
         "model": load_model().id.hex(),

@@ -3,8 +3,8 @@
 A coefficient of a ``trellis`` file has a scale s of the prior, a symbol k, and the quantiser Q0 or Q1 that it was coded with, or
 it lies outside the trellises, where the quantiser is ``round``'s, or nothing of it is coded. The path through a trellis is chosen
 with the coefficients around it, so that a symbol does not confine its coefficient to an interval. What it says of the error
-e = z - z^ is its variance, E[e^2 | kind, s, cell] in squared steps, with the *cell* the quantiser and min(|k|, 2). It is measured on
-training photographs, errors.json.
+e = z - z^ is its variance E[e^2 | kind, s, cell] in squared steps, the *cell* being the quantiser and min(|k|, 2). It is measured
+on training photographs, errors.json.
 """
 
 import json

@@ -1,14 +1,14 @@
 """Files for receivers that have a coarser picture: the prior of a coefficient is combined with what that picture says of it.
 
 The coarse picture x_b (quantised with step D) goes through the same flow as the picture, to a latent b. Where the prior N(m, s^2)
-is much wider than D, b is the truth plus an error of deviation r D; where it is narrow, the coarse file has coded nothing, and b only
-repeats what its own prior expected, unless |b| is large. With u = s / D and v = |b| / D,
+is much wider than D, b is the truth plus an error of deviation r D; where it is narrow, the coarse file has coded nothing, and b
+only repeats what its own prior expected, unless |b| is large. With u = s / D and v = |b| / D,
 
     w = t^2 / (1 + t^2), t = (u (1.45 + 1.2 v + 4 v^2))^2,   location m + w (b - m),
     scale^2 = min((1 - w) s^2 + w (r D)^2, (q D)^2),
 
-rounded to the grid of the tables; everything else is the codec's. w is a fit to regressions of z - m on b - m in bins of u and v, of
-held-out photographs, where it saves about four fifths of the bytes of x_b.
+rounded to the grid of the tables; everything else is the codec's. w is a fit to regressions of z - m on b - m in bins of u and v,
+of three training photographs; it saves about four fifths of the bytes of x_b.
 Sender and receiver compute b by the float32 analysis of the encoder, unlike all else in a decoder, which is integer: they must
 round alike, which machines of one kind do.
 """

@@ -48,9 +48,9 @@ def digital(ladder: Ladder, uses: int, mode: Mode) -> Transmission:
 def hybrid(ladder: Ladder, uses: int, design_db: float, share: float = DEFAULT_SHARE) -> Transmission:
     """Base layer, main layer, and the main file's quantisation errors on top. Raises InputError where the uses are too few.
 
-    Base: a file of BASE_PSNR_DB in the most robust mode that holds it, with just the power p that the mode needs BASE_MARGIN_DB below
-    the design, p / (1 - p + N) = its threshold. Main: the file that the best mode holds at the design CSNR, the analog layer
-    counted as noise.
+    Base: a file of BASE_PSNR_DB in the most robust mode that holds it, with just the power p that the mode needs BASE_MARGIN_DB
+    below the design, p / (1 - p + N) = its threshold. Main: the file that the best mode holds at the design CSNR, the analog
+    layer counted as noise.
     """
     layers = data_uses(uses)
     analog = round(share * POWER_UNIT)

@@ -37,6 +37,7 @@ CLASS_COUNT = 24
 CORRECTION_BITS = 4
 _CORRECTIONS_PER_OCTAVE, _CORRECTION_LEAST = 2, -12
 
+
 @dataclass(frozen=True)
 class Quantised:
     """What a file says of the latent."""
@@ -162,7 +163,8 @@ class _Reader:
         found[valid & ~self.model.channels.free[kind][scales]] = self._channel.take_cells()
         if site.level not in self.details:
             shape = (DETAIL_CHANNELS, 2 * values.shape[1], 2 * values.shape[2])
-            self.details[site.level], self.states[site.level] = np.zeros(shape, np.int32), np.full(shape, cells.NOWHERE, np.uint16)
+            self.details[site.level] = np.zeros(shape, np.int32)
+            self.states[site.level] = np.full(shape, cells.NOWHERE, np.uint16)
         phase_of(self.details[site.level][site.stage.bands], site.stage.phase)[:] = values
         states = np.where(valid, cells.states(kind, scales, found), cells.NOWHERE)
         phase_of(self.states[site.level][site.stage.bands], site.stage.phase)[:] = states
