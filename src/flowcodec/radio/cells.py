@@ -16,6 +16,8 @@ import numpy as np
 from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables
 from flowcodec.runtime.trellis import Trellis, quantisers
 
+CHANNEL = "trellis"
+"""Of the files of all layers."""
 MAGNITUDES = 3
 """Symbols 0, 1 and larger."""
 OUTSIDE = 2

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from flowcodec.errors import InputError
+from flowcodec.radio.cells import CHANNEL
 from flowcodec.radio.conditional import Coarse, ConditionalEncoder, Given
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import load_model
@@ -13,7 +14,7 @@ from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Box, BoxKind, Header
 from flowcodec.runtime.decode import make_runner
-from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
+from flowcodec.runtime.encode import analyse
 from flowcodec.runtime.forecast import Forecast
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import Walk
@@ -50,10 +51,10 @@ class Ladder:
             model = load_model()
             runner = make_runner(model, 1)
             height, width, channels = self.image.shape
-            header = Header(width, height, channels, index, DEFAULT_CHANNEL, 0, model.id)
+            header = Header(width, height, channels, index, CHANNEL, 0, model.id)
             lows: list[np.ndarray] = []
             latent = analyse(model, runner, self.image, index, lows)
-            channel = make_channel(DEFAULT_CHANNEL, model.channels, 0)
+            channel = make_channel(CHANNEL, model.channels, 0)
             exchange = LatentEncoder(model, channel, latent, channels, index, lows=lows)
             if self._coarse:
                 exchange = ConditionalEncoder(model, channel, latent, channels, index, lows=lows)

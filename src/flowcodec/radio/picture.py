@@ -24,7 +24,7 @@ from flowcodec.runtime.color import ycc_to_rgb
 from flowcodec.runtime.container import Header
 from flowcodec.runtime.context import DETAIL_CHANNELS, LEVEL_GROUPS, level_group, pad_even, phase_of
 from flowcodec.runtime.decode import make_runner
-from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
+from flowcodec.runtime.encode import analyse
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.latent import LatentDecoder
@@ -117,14 +117,14 @@ class Quantised:
 
 
 def read(data: bytes, coarse: Coarse | None = None) -> Quantised:
-    """The latent of a file of the default model and channel; ``coarse``: the picture that it was made for.
+    """The latent of a layer's file, which is of the default model; ``coarse``: the picture that it was made for.
 
     Raises FormatError, WrongModel.
     """
     file = container.read(data)
     header, model = file.header, load_model()
-    if header.channel != DEFAULT_CHANNEL:
-        raise FormatError(f"a layer's file: expected the channel {DEFAULT_CHANNEL}, found {header.channel}")
+    if header.channel != cells.CHANNEL:
+        raise FormatError(f"a layer's file: expected the channel {cells.CHANNEL}, found {header.channel}")
     if header.model_id != model.id:
         raise WrongModel(f"the file needs model {header.model_id.hex()}, found {model.id.hex()}")
     given = Given(model, coarse, header.step_index) if coarse else None
