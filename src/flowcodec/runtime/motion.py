@@ -194,6 +194,11 @@ class VectorModel:
         classes = np.add.outer(np.arange(_FIRST_CLASSES), np.arange(_SECOND_CLASSES)).reshape(-1)
         self._counts = (start[:_FIRST_CLASSES], start[np.minimum(classes, len(start) - 1)])
 
+    def copy(self) -> "VectorModel":
+        other = VectorModel()
+        other._counts = (self._counts[0].copy(), self._counts[1].copy())
+        return other
+
     def _frequencies(self, component: int) -> np.ndarray:
         """int64 (contexts, symbols) that sum to 2^24."""
         counts = self._counts[component]
