@@ -15,7 +15,7 @@ from flowcodec.runtime.bundle import Model, load_model, shipped_models
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmWriter
 from flowcodec.runtime.motion import BLOCK_SIZES
 from flowcodec.runtime.step import log2_step, quality_to_step_index, step_index
-from flowcodec.runtime.video import FrameEncoder, FrameHead
+from flowcodec.runtime.video import CodedFrame, FrameEncoder, FrameHead
 from flowcodec.video import search
 from flowcodec.video.choice import cost, kept_share
 from flowcodec.video.control import BitRate, Control, FixedStep
@@ -29,9 +29,11 @@ MAX_GOP = 1 << 16
 _PACKET_BYTES = 1 << 16
 """Audio is written when so much has come together, or with the next group."""
 _HEADER_BYTES = 160
-_DOUBTFUL = 0.7
-"""From this share of its wavelet coefficients' bits that a frame keeps beside its prediction, it is also coded without: on
-training clips P-frames then begin to cost more than I-frames."""
+_DOUBTFUL = 0.5
+"""From this share of its wavelet coefficients' bits that a frame keeps beside its prediction, it is also coded without: in soft
+clips P-frames then begin to cost more than I-frames, in others at 0.75."""
+_CLEAR, _ROOM = 0.25, 1.1
+"""Where P-frames win by so many octaves of bytes, doubt begins for the rest of the group at so many times that frame's share."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class _GroupCoder:
     def __init__(self, coder: FrameEncoder, control: Control, shown: bool) -> None:
         self._coder, self._control, self._shown = coder, control, shown
         self._group_step = self._index = 0
+        self._doubtful = _DOUBTFUL
 
     def __call__(self, planned: _Planned) -> _Coded:
         if planned.kind == FilmBox.PACKETS:
@@ -115,18 +118,29 @@ class _GroupCoder:
             return FilmBox.REPEAT, FrameHead(planned.time).to_bytes()
         if planned.kind == FilmBox.INTRA:
             self._group_step = self._index = self._control.choose(intra=True)
+            self._doubtful = _DOUBTFUL
             frame, head = coder.intra(pixels, self._index), FrameHead()
         else:
             motion = search.estimate(pixels, coder.picture(), 2.0 ** log2_step(self._index), coder.vectors)
             self._index = self._control.choose(intra=False)
             prediction = coder.predict(motion.vectors, motion.block)
-            frame = coder.inter(pixels, motion.vectors, prediction, self._index)
-            if kept_share(pixels, prediction, 2.0 ** log2_step(self._index)) > _DOUBTFUL:
-                frame = min(frame, coder.intra(pixels, self._index), key=lambda trial: cost(trial, pixels))
+            frame = self._cheaper(pixels, motion.vectors, prediction)
             block = motion.block if frame.kind == FilmBox.INTER else BLOCK_SIZES[0]
             head = FrameHead(planned.time, self._index - self._group_step, block)
         coder.keep(frame)
         return frame.kind, head.to_bytes() + frame.stream
+
+    def _cheaper(self, pixels: np.ndarray, vectors: np.ndarray, prediction: np.ndarray) -> CodedFrame:
+        """With the prediction or without."""
+        inter = self._coder.inter(pixels, vectors, prediction, self._index)
+        share = kept_share(pixels, prediction, 2.0 ** log2_step(self._index))
+        if share < self._doubtful:
+            return inter
+        intra = self._coder.intra(pixels, self._index)
+        gain = cost(intra, pixels) - cost(inter, pixels)
+        if gain > _CLEAR:
+            self._doubtful = _ROOM * share
+        return inter if gain > 0 else intra
 
 
 def _make_coder(settings: tuple[Any, ...], control: Control, shown: bool) -> _GroupCoder:
