@@ -24,6 +24,8 @@ _MISSED = 0.15
 _SMALL_BLOCKS = 0.82
 """Small blocks are taken where they cost less than this share of what large ones cost: part of what they gain is noise, and
 the overlap of large ones has part of the rest."""
+_HOPELESS = 0.92
+"""Small blocks that cost more than this share after a round are given up."""
 _CUT_SHARE = 1.8
 """A frame is a scene cut if the prediction of blocks misses it by more than this many times its own local contrast: 2.1 times
 and more from one training clip to another, at most 1.5 from frame to frame within those of the fastest motion."""
@@ -70,13 +72,12 @@ def estimate(current: np.ndarray, previous: np.ndarray, step: float = 16.0, mode
     coarse.offer(np.zeros(2, np.int32))
     coarse.offer(np.median(coarse.vectors.reshape(-1, 2), axis=0).astype(np.int32))
     coarse.search_missed()
-    coarse.improve()
+    coarse_bits = coarse.improve()
     rows, columns = grid_shape(now.shape[0], now.shape[1], small)
     above = coarse.vectors.repeat(large // small, axis=0).repeat(large // small, axis=1)[:rows, :columns]
     fine = _Field(blocks, above, small, step, model)
     fine.offer(_medians(flow, small))
-    fine.improve()
-    best = fine if fine.total_bits() < _SMALL_BLOCKS * coarse.total_bits() else coarse
+    best = fine if fine.improve(_HOPELESS * coarse_bits) < _SMALL_BLOCKS * coarse_bits else coarse
     return Motion(best.vectors, best.block)
 
 
@@ -124,17 +125,29 @@ class _Field:
             candidates[missed] = self._blocks.search_all(np.flatnonzero(missed), self.block)
             self.offer(candidates)
 
-    def improve(self) -> None:
-        """Rounds of what the neighbours have and of small moves."""
+    def improve(self, limit: float = np.inf) -> float:
+        """Rounds of what the neighbours have and of small moves; returns the bits of the best field, which is kept.
+
+        A move may cost its neighbours more than it gains, since their forecasts change. A field that costs more than ``limit``
+        after a round is left as it is.
+        """
+        self._expect()
+        best = self.total_bits(), self.vectors.copy()
         for move in _MOVES:
-            self._expect()
             self.offer(self._predicted)
             for axis in (0, 1):
                 for by in (1, -1):
                     self.offer(_shifted(self.vectors, axis, by))
             for down, right in ((0, move), (0, -move), (move, 0), (-move, 0)):
                 self.offer(self.vectors + np.array([down, right], np.int32))
-        self._expect()
+            self._expect()
+            bits = self.total_bits()
+            if bits < best[0]:
+                best = bits, self.vectors.copy()
+            if bits > limit:
+                break
+        self.vectors = best[1]
+        return best[0]
 
     def total_bits(self) -> float:
         bits = self._model.bits_of(self.vectors - self._predicted, self._spread)
