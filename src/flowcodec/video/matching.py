@@ -12,7 +12,7 @@ _QUARTER_PIXELS, _HALF_PIXELS = 1 << 23, 1 << 25
 """Pictures up to so large are interpolated to quarters, and to halves, of samples: that many planes are held."""
 _COARSE = 2
 """All vectors around are tried on pictures reduced so much."""
-_REACH_SHARE, _REACH_MAX = 8, 64
+_REACH_SHARE, _REACH_MAX = 5, 64
 """Pixels that all vectors around reach: this part of the longer side, but at most so many."""
 
 

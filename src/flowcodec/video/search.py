@@ -19,7 +19,7 @@ _NOISE = 1 / 12
 the error of the quantiser: more than in files, which find order in it, but with the same slope."""
 _MOVES = (8, 4, 2, 1)
 """Quarter samples that vectors are moved by, round after round."""
-_MISSED = 0.15
+_MISSED = 0.04
 """All vectors around are tried for blocks that the flow misses by more than this times step^2 a pixel."""
 _SMALL_BLOCKS = 0.82
 """Small blocks are taken where they cost less than this share of what large ones cost: part of what they gain is noise, and
