@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from flowcodec.errors import InputError
+from flowcodec.radio.cells import CHANNEL
 from flowcodec.radio.conditional import Coarse, ConditionalEncoder, Given
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import load_model
@@ -20,13 +21,14 @@ from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.rate import find_step
 from flowcodec.runtime.restore import restore
-from flowcodec.runtime.step import STEP_COUNT, STEPS_PER_OCTAVE, step_index
+from flowcodec.runtime.step import STEP_COUNT, STEPS_PER_OCTAVE
 
 _SIZE_TOLERANCE = 0.01
 _FRAME_BYTES = 80
-_FIRST_COARSE_STEP = 150.0
-SAVED = 0.6
+SAVED = 0.8
 """Of the bytes of a given file, the share that a finer file is smaller by."""
+_ALIKE_OCTAVES = 2.0
+"""Files of sizes farther apart say nothing of each other's distance from the forecast."""
 _PSNR_TOLERANCE_DB, _DB_PER_OCTAVE, _PSNR_TRIALS = 0.2, 3.0, 6
 
 
@@ -49,10 +51,10 @@ class Ladder:
             model = load_model()
             runner = make_runner(model, 1)
             height, width, channels = self.image.shape
-            header = Header(width, height, channels, index, "round", 0, model.id)
+            header = Header(width, height, channels, index, CHANNEL, 0, model.id)
             lows: list[np.ndarray] = []
             latent = analyse(model, runner, self.image, index, lows)
-            channel = make_channel("round", model.channels, 0)
+            channel = make_channel(CHANNEL, model.channels, 0)
             exchange = LatentEncoder(model, channel, latent, channels, index, lows=lows)
             if self._coarse:
                 exchange = ConditionalEncoder(model, channel, latent, channels, index, lows=lows)
@@ -99,18 +101,24 @@ class Ladder:
         if not self._files:
             return forecast
         index = min(self._files, key=lambda known: abs(math.log2(len(self._files[known]) / size)))
+        if abs(math.log2(len(self._files[index]) / size)) > _ALIKE_OCTAVES:
+            return forecast
         return forecast + math.log2(len(self._files[index])) - forecast[index]
 
     @cached_property
+    def _wavelet_forecast(self) -> Forecast:
+        return Forecast(self.image)
+
+    @cached_property
     def _plain_forecast(self) -> np.ndarray:
-        return Forecast(self.image).log2_size(_FRAME_BYTES)
+        return self._wavelet_forecast.log2_size(_FRAME_BYTES)
 
     def of_psnr(self, target_db: float) -> bytes:
         """A file of at least ``target_db`` and at most 0.2 dB more, where the steps up to the coarsest have one.
 
         The secant method on the two trials nearest to the target.
         """
-        index = step_index(_FIRST_COARSE_STEP)
+        index = int(np.argmin(np.abs(self._wavelet_forecast.psnr_db() - target_db)))
         for _ in range(_PSNR_TRIALS):
             excess = self.psnr_db(index) - target_db
             if 0 <= excess <= _PSNR_TOLERANCE_DB or (excess > 0 and index == STEP_COUNT - 1):

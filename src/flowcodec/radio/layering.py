@@ -48,9 +48,9 @@ def digital(ladder: Ladder, uses: int, mode: Mode) -> Transmission:
 def hybrid(ladder: Ladder, uses: int, design_db: float, share: float = DEFAULT_SHARE) -> Transmission:
     """Base layer, main layer, and the main file's quantisation errors on top. Raises InputError where the uses are too few.
 
-    Base: a file of BASE_PSNR_DB in the least mode that holds it, with just the power p that the mode needs BASE_MARGIN_DB below
-    the design, p / (1 - p + N) = its threshold. Main: the file that the best mode holds at the design CSNR, the analog layer
-    counted as noise.
+    Base: a file of BASE_PSNR_DB in the most robust mode that holds it, with just the power p that the mode needs BASE_MARGIN_DB
+    below the design, p / (1 - p + N) = its threshold. Main: the file that the best mode holds at the design CSNR, the analog
+    layer counted as noise.
     """
     layers = data_uses(uses)
     analog = round(share * POWER_UNIT)
@@ -58,7 +58,8 @@ def hybrid(ladder: Ladder, uses: int, design_db: float, share: float = DEFAULT_S
     base = ladder.of_psnr(BASE_PSNR_DB)
     if len(base) > BASE_MOST * alone.size_bytes:
         base = ladder.of_size(int(BASE_MOST * alone.size_bytes))
-    base_mode = next(mode for mode in MODES if _holds(layers, mode) >= len(base))
+    # Not the slowest that holds it: repetitions make some modes worse than faster ones.
+    base_mode = min((mode for mode in MODES if _holds(layers, mode) >= len(base)), key=threshold_db)
     needed = 10 ** (threshold_db(base_mode) / 10)
     base_power = math.ceil(POWER_UNIT * needed * (1 + noise_power(design_db - BASE_MARGIN_DB)) / (1 + needed))
     main_power = POWER_UNIT - analog - base_power

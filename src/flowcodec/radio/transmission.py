@@ -40,7 +40,7 @@ _FRONT, _LAYER, _BACK = struct.Struct("<BHHI"), struct.Struct("<HH3s"), struct.S
 _SIZE_BYTES = 3
 _HEADER_BYTES = _FRONT.size + MOST_LAYERS * _LAYER.size + _BACK.size
 HEADER_MODE = Mode(2, round((8 * _HEADER_BYTES + digital.CRC_BITS) / HEADER_USES, 6), repeats=2)
-_VERSION = 2
+_VERSION = 3
 
 
 def data_uses(uses: int) -> int:
