@@ -36,7 +36,6 @@ class _Fusion:
             if id(node) not in self.done:
                 nodes += self._convolution(node) if node.operator == "Conv" else [node]
                 self._note_range(node)
-        # A sum that is part of a convolution may read what comes later in the exporter's order than the convolution.
         self.graph.nodes = nodes
         read = {name for node in nodes for name in node.inputs}
         self.graph.constants = {name: values for name, values in self.graph.constants.items() if name in read}
