@@ -41,7 +41,8 @@ class Tables:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        return (np.diff(self.starts) - 1) // 2
+        """int32."""
+        return ((np.diff(self.starts) - 1) // 2).astype(np.int32)
 
     @cached_property
     def with_low_bits(self) -> frozenset[int]:
@@ -81,10 +82,10 @@ def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[i
     """(stable order by table, ids in this order, [(table, begin, end)] with tables ascending) of at least one id."""
     order = table_ids.argsort(kind="stable")
     ordered = table_ids[order]
-    begins = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    tables = [int(ordered[0]), *ordered[begins].tolist()]
-    limits = begins.tolist()
-    return order, ordered, list(zip(tables, [0, *limits], [*limits, len(order)], strict=True))
+    lasts = (ordered[1:] != ordered[:-1]).nonzero()[0]
+    ends = [end + 1 for end in lasts.tolist()]
+    tables = [*ordered[lasts].tolist(), int(ordered[-1])]
+    return order, ordered, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
 
 
 def _positive(counts: np.ndarray) -> list[int]:
@@ -198,16 +199,18 @@ class SymbolDecoder:
         if len(table_ids) == 0:
             return np.zeros(0, np.int64)
         order, ids, groups = _groups(table_ids)
+        # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
         ordered = np.concatenate([self._coder.decode(self.tables.model(table), end - begin) for table, begin, end in groups])
-        self._account(ids, ordered)
         reach = self.tables.reach[ids]
-        ordered = ordered - reach
+        ordered -= reach
+        self._account(ids, ordered)
         values = np.empty(len(table_ids), np.int64)
         values[order] = ordered
         lows = self._low_bits(table_ids, groups)
         raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
-        escaped = np.sort(order[np.abs(ordered) == reach])
+        escaped = order[(np.abs(ordered) == reach).nonzero()[0]]
         if len(escaped):
+            escaped.sort()
             extra = self.pop_exp_golomb(len(escaped))
             values[escaped] += np.where(values[escaped] < 0, -extra, extra)
         for (chosen, bits), low in zip(lows, raw, strict=True):
@@ -221,18 +224,18 @@ class SymbolDecoder:
         low_bits = self.tables.low_bits[table_ids]
         return [(low_bits == bits, bits) for bits in _positive(low_bits)]
 
-    def _account(self, table_ids: np.ndarray, symbols: np.ndarray) -> None:
-        """The bits of symbols, many at a time: their pieces may be small."""
-        self._unaccounted.append((table_ids, symbols))
-        self._unaccounted_count += len(symbols)
+    def _account(self, table_ids: np.ndarray, high: np.ndarray) -> None:
+        """The bits of high parts, many at a time: their pieces may be small."""
+        self._unaccounted.append((table_ids, high))
+        self._unaccounted_count += len(high)
         if self._unaccounted_count >= _ACCOUNTED_TOGETHER:
             self._settle()
 
     def _settle(self) -> None:
         if self._unaccounted:
-            table_ids, symbols = (np.concatenate(parts) for parts in zip(*self._unaccounted, strict=True))
+            table_ids, high = (np.concatenate(parts) for parts in zip(*self._unaccounted, strict=True))
             self._unaccounted, self._unaccounted_count = [], 0
-            self._spend(self.tables.bits(table_ids, symbols))
+            self._spend(self.tables.bits(table_ids, high + self.tables.reach[table_ids]))
 
     def _spend(self, bits: float) -> None:
         self.ideal_bits += bits

@@ -90,20 +90,19 @@ def _predecessors() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strides() -> tuple[np.ndarray, np.ndarray]:
-    """(3, 32) quantisers of the next three columns from each state; (32, 8) state behind them, by their parities (first: bit 0)."""
-    step = _next_states()
-    ahead, after = [], np.broadcast_to(np.arange(_STATES)[:, None], (_STATES, 1 << PARITY_LAG))
-    parities = np.arange(1 << PARITY_LAG)
+    """For three columns at a time, with states in eighths: (3, 256) their quantisers; (256,) the state behind them, for each
+    state plus the number of their parities, the first of which is bit 0."""
+    step, parities = _next_states(), np.arange(1 << PARITY_LAG)
+    ahead, after = [], np.broadcast_to(np.arange(_STATES)[:, None], (_STATES, len(parities)))
     for column in range(PARITY_LAG):
-        # The parities of these columns do not reach their quantisers.
-        ahead.append(after[:, 0] & 1)
+        # Equal for all parities: those of these columns do not reach their quantisers.
+        ahead.append(after.reshape(-1) & 1)
         after = step[after, parities >> column & 1]
-    return np.stack(ahead).astype(np.uint16), after.astype(np.uint8)
+    return np.stack(ahead).astype(np.uint16), after.reshape(-1) << PARITY_LAG
 
 
 _BEFORE, _BRANCH = _predecessors()
 _AHEAD, _AFTER = _strides()
-_PARITY_PLACES = 1 << np.arange(PARITY_LAG)
 
 
 def _count(coefficients: int) -> int:
@@ -272,10 +271,13 @@ class Trellis:
     def _read_trellises(pop: Pop, ids: np.ndarray) -> np.ndarray:
         """Symbols of trellises whose tables of Q0 have these ids."""
         symbols = np.empty(len(ids), np.int64)
-        states = np.zeros(_count(len(ids)), np.uint8)
+        states = np.zeros(_count(len(ids)), np.int64)
         for columns in _columns(len(ids), together=PARITY_LAG):
             own = ids[columns]
-            found = symbols[columns] = pop(own + _AHEAD[:, states].reshape(-1)[: len(own)])
+            found = symbols[columns] = pop(own + _AHEAD.take(states, axis=1).reshape(-1)[: len(own)])
             if columns.stop < len(ids):
-                states = _AFTER[states, _PARITY_PLACES @ (found & 1).reshape(PARITY_LAG, -1)]
+                parities = (found & 1).reshape(PARITY_LAG, -1)
+                for place, column in enumerate(parities):
+                    states += column << place
+                states = _AFTER.take(states)
         return symbols
