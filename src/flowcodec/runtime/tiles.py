@@ -4,8 +4,9 @@ A tile is read with a halo as wide as its network sees, and what came of the hal
 tile only ever reaches what is cut, and integers have one right value, so tiles and threads leave no trace.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Lock, local
 from typing import TypeVar
@@ -15,9 +16,9 @@ import numpy as np
 from flowcodec.runtime.integer import GraphInfo, Runner
 from flowcodec.runtime.memory import return_freed_memory
 
-TILE_SITES = 1 << 12
+TILE_SITES = 1 << 11
 """Sites of a tile for each row of its halos: few enough for a core's cache, enough for little to be computed twice."""
-_SMALLEST_SHARE = 1 << 10
+_SMALLEST_SHARE = 1 << 9
 """Sites that are worth handing to another thread."""
 _HIGH = 16
 _LARGE_SITES = 1 << 18
@@ -47,13 +48,30 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def in_parallel(threads: int, function: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-    """Calls the function for each item, ``threads`` at a time. Raises what it raises."""
-    items = list(items)
-    if threads == 1 or len(items) == 1:
-        for item in items:
-            function(item)
-    else:
-        list(_pool(threads).map(function, items))
+    """Calls the function for each item, ``threads`` at a time, the caller's among them. Raises what it raises."""
+    left = deque(items)
+
+    def work() -> None:
+        while left:
+            try:
+                item = left.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                function(item)
+            except BaseException:
+                left.clear()
+                raise
+
+    others = [_pool(threads).submit(work) for _ in range(min(threads, len(left)) - 1)]
+    try:
+        work()
+    finally:
+        # One that has not begun has nothing left to do.
+        running = [other for other in others if not other.cancel()]
+        wait(running)
+    for other in running:
+        other.result()
 
 
 def even(length: int) -> int:
@@ -77,6 +95,12 @@ def tiles(height: int, width: int, sites: int, threads: int = 1, halo: int = 0) 
     square = min(max(round((count * width / height) ** 0.5), 1), count)
     columns = 1 if height >= _HIGH * halo * count else square
     return [(rows, part) for rows in _cuts(height, -(-count // columns)) for part in _cuts(width, columns)]
+
+
+def channel_groups(channels: int, sites: int) -> list[slice]:
+    """Channels one by one, for threads to share and for a core's cache to hold; all at once where they are small."""
+    size = 1 if sites > _SMALLEST_SHARE else channels
+    return [slice(begin, begin + size) for begin in range(0, channels, size)]
 
 
 def _floats(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
