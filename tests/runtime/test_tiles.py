@@ -60,6 +60,21 @@ def test_a_halo_too_narrow_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (whole.arrays[0] != Sum(1)("sum", [planes[None].astype(np.float32)])[0][0]).any()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_every_item_is_taken_once(threads: int, count: int) -> None:
+    taken: list[int] = []
+    tiles.in_parallel(threads, taken.append, range(count))
+    assert sorted(taken) == list(range(count))
+
+
+def test_items_may_share_work_themselves() -> None:
+    """More callers than threads do not wait for each other."""
+    taken: list[int] = []
+    tiles.in_parallel(2, lambda _: tiles.in_parallel(2, taken.append, range(3)), range(4))
+    assert sorted(taken) == sorted([0, 1, 2] * 4)
+
+
 def test_errors_of_a_thread_reach_the_caller() -> None:
     def fail(item: int) -> None:
         if item == 3:

@@ -113,22 +113,28 @@ class SymbolEncoder:
         self._operations: list[tuple[np.ndarray, object]] = []
         self._own: dict[int, Callable[[], np.ndarray]] = {}
 
-    def push(self, coefficients: np.ndarray, table_ids: np.ndarray) -> None:
-        """Codes integers k, each with the table of its id; both flat and of one length."""
+    def push(self, coefficients: np.ndarray, table_ids: np.ndarray, piece: int | None = None) -> None:
+        """Codes integers k, each with the table of its id; both flat and of one length. With a ``piece``, that many at a time."""
         if len(coefficients) == 0:
             return
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
+        escaped = (np.abs(clipped) == reach).nonzero()[0]
+        if piece is not None and (len(escaped) or low_bits.any()):
+            # What follows the symbols of a piece stands between the pieces.
+            for begin in range(0, len(coefficients), piece):
+                self.push(coefficients[begin : begin + piece], table_ids[begin : begin + piece])
+            return
         symbols = (clipped + reach).astype(np.int32)
         self.ideal_bits += self.tables.bits(table_ids, symbols)
-        order, _, groups = _groups(table_ids)
+        count = len(self.tables.low_bits)
+        order, _, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
         symbols = symbols[order]
-        self._operations += [(symbols[begin:end], self.tables.model(table)) for table, begin, end in groups]
+        self._operations += [(symbols[begin:end], self.tables.model(key % count)) for key, begin, end in groups]
         for bits in _positive(low_bits):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << bits) - 1)), bits)
-        escaped = np.abs(clipped) == reach
         self.push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
 
     def push_raw(self, values: np.ndarray, bits: int) -> None:

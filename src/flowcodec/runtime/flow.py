@@ -202,9 +202,7 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     def synthesise(part: tuple[slice, Strip]) -> None:
         group, strip = part
         lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
-        low, *bands = (
-            np.clip(x[:, strip.first : strip.last], -limit, limit) for x in (ll[group], *detail[group].swapaxes(0, 1))
-        )
+        low, *bands = (np.clip(x[:, strip.first : strip.last], -limit, limit) for x in (ll[group], *detail[group].swapaxes(0, 1)))
         hl, lh, hh = (_turn(x[:, :h, :w]) for x, (h, w) in zip(bands, band_shapes(lines, width), strict=True))
         rows = _merge(_turn(_merge(_turn(low), lh)), _turn(_merge(hl, hh)))
         top, bottom = 2 * strip.top, min(2 * strip.bottom, height)

@@ -70,7 +70,7 @@ class _Latent:
     def _quantise(self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block) -> np.ndarray:
         raise NotImplementedError
 
-    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
+    def _write(self, symbols: np.ndarray, tables: np.ndarray, piece: int | None = None) -> None:
         raise NotImplementedError
 
 
@@ -146,8 +146,8 @@ class LatentEncoder(_Latent):
             self.ideal_bits += self._coder.ideal_bits
             self._coder = SymbolEncoder(self._tables)
 
-    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
-        self._coder.push(symbols, tables)
+    def _write(self, symbols: np.ndarray, tables: np.ndarray, piece: int | None = None) -> None:
+        self._coder.push(symbols, tables, piece)
 
 
 class LatentDecoder(_Latent):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
-_FIXED_SIZES = {_DOUBLE: 8, _FLOAT: 4}
+_VARINT, _BYTES, _FLOAT = 0, 2, 5
+_FLOAT_SIZE = 4
 _MODEL_OPSET, _MODEL_GRAPH = 8, 7
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT = 1, 5, 11
 _NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
@@ -36,7 +36,7 @@ def _read_varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
-    """(field number, wire type, value) of a message."""
+    """(field number, wire type, value) of a message; ONNX has no 64-bit ones where graphs of float32 are concerned."""
     place = 0
     while place < len(data):
         key, place = _read_varint(data, place)
@@ -48,7 +48,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Value]]:
         if wire == _BYTES:
             size, place = _read_varint(data, place)
         else:
-            size = _FIXED_SIZES[wire]
+            size = _FLOAT_SIZE
         yield key >> 3, wire, data[place : place + size]
         place += size
 
@@ -112,7 +112,7 @@ def floats_attribute(name: str, numbers: list[float]) -> bytes:
 
 
 def _read_tensor(data: bytes) -> tuple[str, np.ndarray]:
-    shape = [value for number, _, value in _fields(data) if number == _TENSOR_DIMENSION]
+    shape = [int(value) for number, _, value in _fields(data) if number == _TENSOR_DIMENSION]
     (name,), (raw,) = _texts(data, _TENSOR_NAME), _of(data, _TENSOR_RAW)
     return name, np.frombuffer(raw, "<f4").reshape(shape)
 

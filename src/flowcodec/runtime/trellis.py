@@ -179,11 +179,10 @@ def search(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) 
     second = np.zeros((-(-size // count), _STATES, count), bool)
     for number, column in enumerate(_columns(size)):
         width = column.stop - column.start
-        costs = lowest[:, column]
-        before = total[:, :width]
-        first, other = (before[_BEFORE[:, i]] + costs[_BRANCH[:, i]] for i in range(2))
-        second[number, :, :width] = other < first
-        total[:, :width] = np.minimum(first, other)
+        paths = total[:, :width].take(_BEFORE.T, axis=0)
+        paths += lowest[:, column].take(_BRANCH.T, axis=0)
+        np.less(paths[1], paths[0], out=second[number, :, :width])
+        np.minimum(paths[0], paths[1], out=total[:, :width])
     state = total.argmin(0)
     symbols = np.empty(size, np.int64)
     trellises = np.arange(count)
@@ -255,8 +254,7 @@ class Trellis:
         if len(inside):
             own = symbols[inside]
             ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
-            for columns in _columns(len(own), together=PARITY_LAG):
-                push(own[columns], ids[columns])
+            push(own, ids, PARITY_LAG * _count(len(own)))
 
     def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         inside, others = self.split(scales)
