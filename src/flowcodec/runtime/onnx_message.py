@@ -98,7 +98,8 @@ class Node:
         parts += [_field(_NODE_OUTPUT, name.encode()) for name in self.outputs]
         parts.append(_field(_NODE_TYPE, self.operator.encode()))
         parts += [_field(_NODE_ATTRIBUTE, attribute) for attribute in self.attributes]
-        return b"".join([*parts, _field(_NODE_DOMAIN, self.domain.encode())])
+        parts += [_field(_NODE_DOMAIN, self.domain.encode())] if self.domain else []
+        return b"".join(parts)
 
 
 def text_attribute(name: str, text: str) -> bytes:
