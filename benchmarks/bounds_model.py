@@ -50,8 +50,11 @@ ROOT = Path(__file__).parents[1]
 DELTA = 0.05
 SIDE = 64
 STEPS = (8.0, 20.0, 50.0)
-QUALITIES = tuple(range(0, 101, 10))
-KODAK_QUALITIES = (0, 25, 50, 75, 100)
+CHANNELS = ("trellis", "round", "dither", "gaussian")
+"""The default one first."""
+QUALITIES = range(101)
+KODAK_EACH = 5
+"""Files of each whole test picture, together of every quality."""
 PAIRED_STEP, PAIRED_CAP_BPP = 128.0, 0.75
 PICTURE_SIDE, PICTURE_STEPS = 128, (1.0, 4.0, 16.0, 32.0, 64.0)
 REALISM_STEPS = (4.0, 32.0)
@@ -119,20 +122,23 @@ def measure_certificates(inputs: Inputs) -> list[dict[str, Any]]:
     return [
         certificates_of(inputs, "crops", name, [(crop, qualities[i % len(qualities)]) for i, crop in enumerate(crops[:most])])
         for name, most, qualities in (
-            ("round", count, QUALITIES),
-            ("dither", count // 9, QUALITIES),
-            ("gaussian", max(count // 70, 7), QUALITIES[:7]),  # its search takes long at high rates
+            ("trellis", count, QUALITIES),
+            ("round", count // 3, QUALITIES),
+            ("dither", count // 9, QUALITIES[::10]),
+            ("gaussian", max(count // 70, 7), QUALITIES[:70:10]),  # its search takes long at high rates
         )
     ]
 
 
 def measure_kodak(inputs: Inputs) -> list[dict[str, Any]]:
-    """Of the whole test pictures at every quality; with a share, of some of the qualities of each."""
-    whole = [read_picture(path).pixels.transpose(2, 0, 1) for path in sorted(inputs.kodak.glob("*.png"))]
-    each = inputs.count(len(KODAK_QUALITIES), 1)
-    chosen = [[KODAK_QUALITIES[(i + 2 * k) % len(KODAK_QUALITIES)] for k in range(each)] for i in range(len(whole))]
-    files = [(pixels, quality) for pixels, qualities in zip(whole, chosen, strict=True) for quality in qualities]
-    return [certificates_of(inputs, "Kodak", "round", files)]
+    """Of the whole test pictures, a few qualities of each, all of them together."""
+    each = inputs.count(KODAK_EACH, 1)
+    files = []
+    for number, path in enumerate(sorted(inputs.kodak.glob("*.png"))):
+        pixels = read_picture(path).pixels.transpose(2, 0, 1)
+        # 37 has no divisor in common with 101, so that every quality has its turn, and each picture has low and high ones.
+        files += [(pixels, 37 * (number * each + k) % len(QUALITIES)) for k in range(each)]
+    return [certificates_of(inputs, "Kodak", CHANNELS[0], files)]
 
 
 def certificates_of(inputs: Inputs, name: str, channel: str, files: Sequence[tuple[np.ndarray, int]]) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def measure_rates(inputs: Inputs) -> dict[str, Any]:
     for step in STEPS:
         passed = model_rates(inputs.network, crops, step_index(step), 0)
         files.append({"step": step, "name": "kl", "bpp": float(passed.kl_bpp.mean()), "psnr_db": float(passed.psnr_db.mean())})
-        for channel in ("round", "dither", "gaussian"):
+        for channel in CHANNELS:
             bpp, decoded = inputs.through(crops, channel, step)
             mse = ((decoded.astype(float) - crops) ** 2).mean((1, 2, 3))
             quality = float((10 * np.log10(255**2 / mse)).mean())
@@ -219,7 +225,7 @@ def measure_field(inputs: Inputs) -> dict[str, Any]:
         row["certified_bits"] = upper_bound(cost.mean(1).clip(max=limits.high), limits, DELTA)
         scales = np.rint((np.log2(ratios) - SCALE_LOG2_FIRST) * (1 << SCALE_BITS)).clip(0, 127).astype(np.uint8)
         flat_scales, values = np.tile(scales, fields), (z / step * 64).reshape(-1)
-        for name in ("round", "dither", "gaussian"):
+        for name in CHANNELS:
             channel = make_channel(name, inputs.bundle.channels, seed=3)
             coded = ~inputs.bundle.channels.free[0][flat_scales]
             symbols = channel.quantise(values[coded], 0, flat_scales[coded], (0, 1))
@@ -241,14 +247,14 @@ def measure_field(inputs: Inputs) -> dict[str, Any]:
 
 
 def measure_paired(inputs: Inputs) -> dict[str, Any]:
-    """Upper bounds on the means of two differences a held-out crop: file - KL and dither - round, of files under a cap.
+    """Upper bounds on the means of two differences a held-out crop: file - KL and trellis - round, of files under a cap.
 
     Files are in [0, cap] by the encoder, the KL by ``floored_bpp``, which only makes file - KL larger.
     """
     crops = inputs.sets[1].crops(inputs.count(330, 60), SIDE, np.random.default_rng(5))
-    rounded, dithered = (paired_files(inputs, crops, channel) for channel in ("round", "dither"))
+    default, rounded = (paired_files(inputs, crops, channel) for channel in ("trellis", "round"))
     sampled = model_rates(inputs.network, crops, step_index(PAIRED_STEP), 6, sampled=True).kl_bpp
-    return paired_bounds(rounded, dithered, sampled)
+    return paired_bounds(default, rounded, sampled)
 
 
 def paired_files(inputs: Inputs, crops: np.ndarray, channel: str) -> np.ndarray:
@@ -257,14 +263,14 @@ def paired_files(inputs: Inputs, crops: np.ndarray, channel: str) -> np.ndarray:
     return np.array([8 * len(data) / SIDE**2 for data in files])
 
 
-def paired_bounds(rounded: np.ndarray, dithered: np.ndarray, sampled: np.ndarray) -> dict[str, Any]:
+def paired_bounds(default: np.ndarray, rounded: np.ndarray, sampled: np.ndarray) -> dict[str, Any]:
     """(n,) each, bits a pixel; ``sampled`` are log-ratios of the noise channel."""
     cap = PAIRED_CAP_BPP
     kl, least, most = floored_bpp(sampled, cap, SIDE**2)
     differences = {
-        "file (round) - KL": (rounded - kl, Range(-most, cap - least, "file - KL")),
-        "dither - round": (dithered - rounded, Range(-cap, cap, "difference of two files")),
-        "file (round)": (rounded, Range(0.0, cap, "file")),
+        "file (trellis) - KL": (default - kl, Range(-most, cap - least, "file - KL")),
+        "trellis - round": (default - rounded, Range(-cap, cap, "difference of two files")),
+        "file (trellis)": (default, Range(0.0, cap, "file")),
     }
     rows = []
     for name, (values, limits) in differences.items():
@@ -292,7 +298,7 @@ def measure_pictures(inputs: Inputs) -> dict[str, Any]:
     entropies = cross_entropies(inputs.network, fresh)
     decoded: dict[tuple[str, float], np.ndarray] = {}
     distances = []
-    for channel, steps in (("round", PICTURE_STEPS), ("dither", REALISM_STEPS)):
+    for channel, steps in (("trellis", PICTURE_STEPS), ("round", REALISM_STEPS), ("dither", REALISM_STEPS)):
         for step in steps:
             bpp, decoded[channel, step] = inputs.through(fresh, channel, step)
             mse = float(np.mean((decoded[channel, step].astype(float) - fresh) ** 2))
@@ -315,7 +321,7 @@ def measure_pictures(inputs: Inputs) -> dict[str, Any]:
 
     rows = []
     for step in REALISM_STEPS:
-        for channel in ("round", "dither"):
+        for channel in ("trellis", "round", "dither"):
             rows.append(realism(channel, step, inputs.through(seen, channel, step)[1], decoded[channel, step]))
         noisy = [noisy_pictures(inputs.network, pictures, step, 8 + i) for i, pictures in enumerate((seen, fresh))]
         rows.append(realism("gaussian noise", step, noisy[0], noisy[1]))

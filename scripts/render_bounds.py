@@ -23,7 +23,7 @@ from flowcodec.errors import InputError
 ROOT = Path(__file__).parents[1]
 NOT_MEASURED = "*Not measured yet.*"
 SHOWN_MEMBERS = {"jensen-shannon": "2 JS", "hellinger": "H²", "kl": "KL", "renyi-0.9": "Rényi 0.9", "pearson": "χ²"}
-FILES = {"round": "round, files", "dither": "dither, files", "gaussian": "gaussian, files"}
+FILES = {"trellis": "trellis, files", "round": "round, files", "dither": "dither, files", "gaussian": "gaussian, files"}
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -35,7 +35,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def certificates(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = []
     for r in rows:
-        qualities = ", ".join(map(str, r["qualities"]))
+        first, last = r["qualities"][0], r["qualities"][-1]
+        every = r["qualities"] == list(range(first, last + 1))
+        qualities = f"all of {first} to {last}" if every else ", ".join(map(str, r["qualities"]))
         slack = [
             f"{r['slack_bytes_mean']:.0f}, {r['slack_bytes_max']}",
             f"{r['slack_share_of_largest']:.2%}",
@@ -196,7 +198,7 @@ def draw_field(axes: Any, measured: Mapping[str, Any]) -> None:
 
 
 def draw_distances(axes: Any, measured: Mapping[str, Any]) -> None:
-    for channel in ("round", "dither"):
+    for channel in ("trellis", "round", "dither"):
         rows = [r for r in measured["distances"] if r["channel"] == channel]
         found = [(3 * r["bits"], r["bits"] - r["shannon_bits"]) for r in rows]
         axes.plot(*zip(*found, strict=True), "o-", markersize=3, label=f"{channel}, files")

@@ -167,6 +167,16 @@ def generations_table(document: Mapping[str, Any]) -> str:
     return f"{markdown_table(header, rows)}\n\n{note}"
 
 
+def graphics_table(document: Mapping[str, Any]) -> str:
+    rows = []
+    for row in document["rows"]:
+        added = row.get("added_percent", {"ours": None, "webp": None})
+        cells = [number(added[codec], "+.1f", " %") for codec in ("ours", "webp")]
+        rows.append([row["graphics"], *cells, f"{row['against_webp_percent']:+.1f} %"])
+    header = ["graphics", "bits more, FlowCodec", "bits more, WebP", "FlowCodec against WebP"]
+    return f"{markdown_table(header, rows)}\n\n{document['data'][0].upper()}{document['data'][1:]}; at equal PSNR, mean curves."
+
+
 def draw_studies(found: Mapping[str, Any], path: Path) -> None:
     """Slope against beta; rate and error against beta; loss over the steps of training."""
     figure, axes = plt.subplots(1, 3, figsize=(13.5, 3.9), dpi=130, layout="constrained")
@@ -239,6 +249,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     for name in ("cifar10", "imagenet"):
         if name in found:
             result[name] = dataset_table(found[name])
+    if "graphics" in found:
+        result["graphics"] = graphics_table(found["graphics"])
     if "generations" in found:
         result["generations"] = generations_table(found["generations"])
     return result

@@ -40,6 +40,11 @@ LEVELS = 5
 CHAINED = 0.65
 """Share of the clips' pairs whose frame before is a P-frame."""
 LONGEST_CHAIN = 3
+GAPS, GAP_SHARES = (1, 2, 3, 5, 8), (0.64, 0.08, 0.08, 0.1, 0.1)
+SHIFTS, SHIFT_SHARES = (0.5, 2, 6, 20), (0.3, 0.3, 0.25, 0.15)
+"""Standard deviations of the made-up motion of photographs, pixels a frame."""
+SHUTTER = 0.5
+"""Share of a frame's time that a shutter is open, at most: fast motion is blurred motion."""
 
 
 def draw_step(random: np.random.Generator) -> int:
@@ -50,13 +55,13 @@ def draw_step(random: np.random.Generator) -> int:
 def from_clip(path: Path, count: int, held_out: bool, random: np.random.Generator, chains: bool) -> list[list[np.ndarray]]:
     """Crops [current, the frame before, and with ``chains`` for some up to three more, ever earlier] at random places and times.
 
-    A few of the trained ones are two or three frames apart.
+    Some of the trained ones are two or three frames apart, some more: fast motion, for which predictions are poor.
     """
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     runs = []
     for _ in range(count):
-        gap = 1 if held_out or random.random() < 0.85 else int(random.integers(2, 4))
+        gap = 1 if held_out else int(random.choice(GAPS, p=GAP_SHARES))
         earlier = int(random.integers(1, LONGEST_CHAIN + 1)) if chains and random.random() < CHAINED else 0
         reach = gap * (1 + earlier)
         if len(frames) <= reach or min(frames[0].shape[:2]) < SIDE:
@@ -79,6 +84,16 @@ def warp(image: np.ndarray, turn: np.ndarray, shift: np.ndarray, scale: float, c
     ).astype(np.float32)
 
 
+def blur_along(picture: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """Mean of the picture moved along ``path``, (right, down) in pixels, in steps of at most one."""
+    count = 1 + int(np.ceil(np.abs(path).max()))
+    moved = np.zeros_like(picture)
+    for part in (np.arange(count) + 0.5) / count - 0.5:
+        transform = np.array([[1, 0, part * path[0]], [0, 1, part * path[1]]])
+        moved += cv2.warpAffine(picture, transform, picture.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+    return moved / count
+
+
 def from_photograph(image: np.ndarray, object_image: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """(current, previous): both interpolated by half of the motion, so that neither is the softer one."""
     height, width = image.shape[:2]
@@ -89,7 +104,7 @@ def from_photograph(image: np.ndarray, object_image: np.ndarray, random: np.rand
     centre = np.array([random.uniform(reach, max(extent - reach, reach + 1)) for extent in (width, height)])
     moving = random.random() >= 0.3
     angle, zoom = random.normal(0, 0.006) * moving, 1 + random.normal(0, 0.008) * moving
-    shift = random.normal(0, 1, 2) * random.choice([0.5, 2, 6]) * moving
+    shift = random.normal(0, 1, 2) * random.choice(SHIFTS, p=SHIFT_SHARES) * moving
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * zoom - np.eye(2)
     place = random.uniform(-0.5, 0.5, 2)
     pair = [warp(image, np.eye(2) + sign * turn, sign * shift + place, scale, centre) for sign in (0.5, -0.5)]
@@ -105,6 +120,8 @@ def from_photograph(image: np.ndarray, object_image: np.ndarray, random: np.rand
             cover = np.clip((1 - distance) * 12, 0, 1)[..., None]
             # Vectors of pictures are (down, right), those of ``warp`` (right, down).
             pair[index] += cover * (warp(object_image, np.eye(2), -sign * velocity[::-1], 1.0, object_centre) - pair[index])
+    if random.random() < 0.5:
+        pair = [blur_along(picture, shift * random.uniform(0, SHUTTER)) for picture in pair]
     if random.random() < 0.2:
         pair[1] = pair[1] * random.uniform(0.96, 1.04) + random.uniform(-3, 3)
     if random.random() < 0.6:

@@ -112,18 +112,14 @@ def test_modern_codecs_move_in_order_and_say_what_they_are(codec: JpegXl | HevcI
 
 def test_codecs_are_chosen_by_name_and_missing_packages_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [codec.name for codec in choose_codecs(["WebP", "FlowCodec", "WebP"])] == ["WebP", "FlowCodec"]
-    assert len(every_codec()) == len(CLASSICAL) + len(MODERN) + 3
+    assert len(every_codec()) == len(CLASSICAL) + len(MODERN) + 1
     (slow,) = choose_codecs(["FlowCodec (effort 6)"])
     assert slow.describe()["options"]["effort"] == 6 and "effort" not in FlowCodec().describe()["options"]
     with pytest.raises(InputError, match=r"--codec: expected one of JPEG, .* found 'GIF'"):
         choose_codecs(["GIF"])
     monkeypatch.setattr("flowcodec.benchmark.modern.find_spec", lambda _: None)
-    assert {codec.name for codec in choose_codecs(None)} == {
-        *(codec.name for codec in CLASSICAL),
-        "FlowCodec",
-        "FlowCodec (round)",
-        "FlowCodec (dither)",
-    }
+    assert {codec.name for codec in choose_codecs(None)} == {*(codec.name for codec in CLASSICAL), "FlowCodec"}
+    assert [codec.name for codec in choose_codecs(["FlowCodec (dither)"])] == ["FlowCodec (dither)"]
     with pytest.raises(InputError, match="'JPEG XL': needs the package imagecodecs"):
         choose_codecs(["JPEG XL"])
 

@@ -1,8 +1,8 @@
 """All codecs of the benchmark by name, and the thinned grids of a quick look."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,33 +15,40 @@ from flowcodec.model.effort import DEFAULT_EFFORT, MAX_EFFORT
 
 QUICK_RATES = 5
 QUICK_IMAGES = 3
+AnyCodec = TypeVar("AnyCodec")
 
 
 def every_codec() -> dict[str, Codec]:
-    """Installed or not."""
-    ours = (FlowCodec(), FlowCodec(channel="round"), FlowCodec(channel="dither"))
-    return {codec.name: codec for codec in (*CLASSICAL, *MODERN, *ours)}
+    """What a run measures that names none, installed or not: the default FlowCodec and its rivals."""
+    return {codec.name: codec for codec in (*CLASSICAL, *MODERN, FlowCodec())}
 
 
-def slow_codecs() -> dict[str, Codec]:
-    """Those that only a run that names them measures: FlowCodec at the efforts above the default, at a step an octave.
+def codecs_on_request() -> dict[str, Codec]:
+    """Those that only a run that names them measures: FlowCodec by other channels, and at the efforts above the default.
 
-    Of the default effort's curve on Kodak, half the points give a BD-rate within 0.2 of the whole one's.
+    Efforts at a step an octave: half the points of the default effort on Kodak give a BD-rate within 0.2 of all of them.
     """
-    efforts = range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1)
-    return {codec.name: codec for codec in (FlowCodec(effort=effort, settings=STEPS[3::2]) for effort in efforts)}
+    channels = (FlowCodec(channel=channel) for channel in ("round", "dither"))
+    efforts = (FlowCodec(effort=effort, settings=STEPS[3::2]) for effort in range(DEFAULT_EFFORT + 1, MAX_EFFORT + 1))
+    return {codec.name: codec for codec in (*channels, *efforts)}
+
+
+def named(names: Sequence[str], known: Mapping[str, AnyCodec]) -> list[AnyCodec]:
+    """The codecs of these names, each once. Raises InputError for a name that is not known."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def choose_codecs(names: Sequence[str] | None) -> list[Codec]:
     """The codecs of these names; without names, all whose package is installed. Raises InputError."""
     if not names:
         return [codec for codec in every_codec().values() if is_available(codec)]
-    known = every_codec() | slow_codecs()
-    for name in names:
-        if name not in known:
-            raise InputError(f"--codec: expected one of {', '.join(known)}, found {name!r}")
-        require(known[name])
-    return [known[name] for name in dict.fromkeys(names)]
+    chosen = named(names, every_codec() | codecs_on_request())
+    for codec in chosen:
+        require(codec)
+    return chosen
 
 
 @dataclass(frozen=True)

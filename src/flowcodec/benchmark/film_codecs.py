@@ -21,6 +21,7 @@ from av.bitstream import BitStreamFilterContext
 from PIL import Image
 
 import flowcodec
+from flowcodec.benchmark.codecs import named
 from flowcodec.benchmark.films import Clip, frame_planes
 from flowcodec.errors import InputError
 from flowcodec.video.decoder import Film
@@ -212,11 +213,7 @@ RIVALS: tuple[FilmCodec, ...] = (
 def choose_film_codecs(names: Sequence[str] | None = None, inter_model: str | None = None) -> list[FilmCodec]:
     """The codecs of these names, or all. Raises InputError."""
     every: list[FilmCodec] = [FlowFilms(inter_model=inter_model), FlowFilms(intra=True, settings=(12, 26, 58)), *RIVALS]
-    known = {codec.name: codec for codec in every}
-    for name in names or ():
-        if name not in known:
-            raise InputError(f"--codec: expected one of {', '.join(known)} for films, found {name!r}")
-    return [known[name] for name in dict.fromkeys(names or known)]
+    return named(names, {codec.name: codec for codec in every}) if names else every
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class DataConfig:
     small_source_weight: float = 4.0
     """How much likelier a pixel of an image of at most 256x256 is drawn (the losslessly stored crops)."""
     transpose_probability: float = 0.25
+    graphics_probability: float = 0.0
+    """Share of the crops that get a frame, rules, boxes or lettering (``training/graphics.py``)."""
     validation_every: int = 20
     """Every n-th file of each folder, by name, is kept for validation and never trained on."""
     validation_crops: int = 12
@@ -31,9 +33,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require_at_least("data", self, crop=2, batch=1, small_source_weight=0, transpose_probability=0)
-        _require_at_least("data", self, validation_every=2, validation_crops=1, validation_crop=1)
-        if self.transpose_probability > 1:
-            raise InputError(f"data.transpose_probability: expected at most 1, found {self.transpose_probability}")
+        _require_at_least("data", self, validation_every=2, validation_crops=1, validation_crop=1, graphics_probability=0)
+        for name in ("transpose_probability", "graphics_probability"):
+            if getattr(self, name) > 1:
+                raise InputError(f"data.{name}: expected at most 1, found {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from flowcodec.errors import InputError
 from flowcodec.training.config import DataConfig
+from flowcodec.training.graphics import with_graphics
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 _SMALL_PIXELS = 256 * 256
@@ -108,6 +109,9 @@ class CropSampler:
                 crop = crop[:, ::-1]
             if random.random() < self.config.transpose_probability:
                 crop = crop.transpose(1, 0, 2)
+            # Nothing is drawn from ``random`` where there are no graphics: earlier runs are repeated as they were.
+            if self.config.graphics_probability and random.random() < self.config.graphics_probability:
+                crop = with_graphics(crop, random)
             crops.append(crop.transpose(2, 0, 1))
         return np.ascontiguousarray(crops)
 
