@@ -26,7 +26,7 @@ _LARGE_SITES = 1 << 18
 Place = tuple[slice, slice]
 """Rows and columns."""
 Read = Callable[[Place], Sequence[np.ndarray]]
-"""What a graph is given of a place: integers (C, h, w) of any type."""
+"""What a graph is given of a place: integers (C, h, w) of any type, or (..., h, w) where C is several axes."""
 Write = Callable[[Place, list[np.ndarray]], None]
 """Takes what a graph made of a place: float32 (C, h', w'), the place in the sites of these outputs."""
 _Item = TypeVar("_Item")
@@ -111,8 +111,9 @@ def _floats(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
             held.append(np.empty(values.size, np.float32))
         elif held[number].size < values.size:
             held[number] = np.empty(values.size, np.float32)
-        floats.append(held[number][: values.size].reshape(1, *values.shape))
-        floats[-1][0] = values
+        part = held[number][: values.size]
+        part.reshape(values.shape)[:] = values
+        floats.append(part.reshape(1, -1, *values.shape[-2:]))
     return floats
 
 

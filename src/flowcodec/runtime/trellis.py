@@ -210,12 +210,20 @@ class Trellis:
 
     def __init__(self, tables: ChannelTables) -> None:
         self._rounding, self._constants = Rounding(tables), load_tables()
+        self._last_split: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
 
     def symbol_tables(self, model_tables: Tables) -> Tables:
         return _joined(model_tables)
 
     def split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the coefficients in the trellises, in the order of their scales, and of all others."""
+        # Each method that is called for a run of coefficients asks for it.
+        if self._last_split is None or self._last_split[0] is not scales:
+            self._last_split = scales, self._split(scales)
+        return self._last_split[1]
+
+    @staticmethod
+    def _split(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
         if np.count_nonzero(inside) < LEAST:
             inside[:] = False
