@@ -16,7 +16,7 @@ import numpy as np
 from flowcodec.runtime.integer import GraphInfo, Runner
 from flowcodec.runtime.memory import return_freed_memory
 
-TILE_SITES = 1 << 11
+TILE_SITES = 1 << 12
 """Sites of a tile for each row of its halos: few enough for a core's cache, enough for little to be computed twice."""
 _SMALLEST_SHARE = 1 << 9
 """Sites that are worth handing to another thread."""
