@@ -44,6 +44,22 @@ def test_any_integers_come_back(parts: list[list[tuple[int, int]]]) -> None:
     roundtrip([(np.array([k for k, _ in part], np.int64), np.array([t for _, t in part], np.uint16)) for part in parts])
 
 
+@pytest.mark.parametrize(("tables", "largest"), [(5, 1), (5, 40), (6, 1)])
+def test_pieces_are_pushes_one_after_the_other(tables: int, largest: int) -> None:
+    """Without and with escapes and raw low bits, the last piece shorter."""
+    random = np.random.default_rng(tables)
+    coefficients = random.integers(-largest, largest + 1, 100)
+    ids = random.integers(0, tables, 100).astype(np.uint16)
+    if largest == 1:
+        ids[ids == 0] = 1  # its reach is 2, that of all others more
+    apart, together = SymbolEncoder(TABLES), SymbolEncoder(TABLES)
+    for begin in range(0, 100, 30):
+        apart.push(coefficients[begin : begin + 30], ids[begin : begin + 30])
+    together.push(coefficients, ids, 30)
+    assert together.finish() == apart.finish()
+    assert together.ideal_bits == pytest.approx(apart.ideal_bits, rel=1e-12)
+
+
 @pytest.mark.parametrize("value", [0, 1, -1, (1 << 31) - 2, -(1 << 31) + 2])
 def test_escape_reaches_the_limit(value: int) -> None:
     roundtrip([(np.array([value]), np.array([0], np.uint16))])

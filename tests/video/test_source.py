@@ -84,6 +84,13 @@ def test_missing_and_falling_times_go_on_at_the_rate() -> None:
     assert [source._time(frame) for frame in given] == [0, 40, 200, 240, 280, 400]
 
 
+def test_a_film_without_times_goes_on_at_its_rate(tmp_path: Path) -> None:
+    """A plain stream of H.264 has none."""
+    write(tmp_path / "film.h264", "libx264", "yuv420p", [smooth(32, 48, k) for k in range(4)], bf="0")
+    source, frames = read(tmp_path / "film.h264")
+    assert [frame.time * source.info.time_base for frame in frames] == [k / source.info.rate for k in range(4)]
+
+
 @pytest.mark.parametrize(("rotation", "turns"), [(0, 0), (90, 1), (-90, 3), (180, 2)])
 def test_rotated_films_are_turned_upright(rotation: int, turns: int) -> None:
     frame = av.VideoFrame.from_ndarray(smooth(16, 24), format="rgb24")

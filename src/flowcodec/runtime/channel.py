@@ -52,8 +52,11 @@ class ChannelTables:
     """(2, 128, 16) table of the coder for each dither u + 8."""
 
 
-Push = Callable[[np.ndarray, np.ndarray], None]
-"""Gives the coder symbols and the ids of their tables."""
+class Push(Protocol):
+    def __call__(self, symbols: np.ndarray, table_ids: np.ndarray, piece: int | None = None, /) -> None:
+        """Gives the coder symbols and the ids of their tables; with a ``piece``, that many at a time."""
+
+
 Pop = Callable[[np.ndarray], np.ndarray]
 """Takes the symbols of the tables of the given ids from the coder."""
 

@@ -20,6 +20,7 @@ _CODER_BITS = 24
 _RAW_CHUNK_BITS = 12
 # What a stream may hold beyond its size by the accounts: the final state's spare bits and float32 sums.
 _ACCOUNT_SLACK, _ACCOUNT_SLACK_BITS = 0.01, 256
+_ACCOUNTED_TOGETHER = 1 << 14
 _Ans = constriction.stream.stack.AnsCoder
 _Uniform = constriction.stream.model.Uniform
 _Categorical = constriction.stream.model.Categorical
@@ -40,7 +41,13 @@ class Tables:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        return (np.diff(self.starts) - 1) // 2
+        """int32."""
+        return ((np.diff(self.starts) - 1) // 2).astype(np.int32)
+
+    @cached_property
+    def with_low_bits(self) -> frozenset[int]:
+        """Tables whose coefficients have raw low bits."""
+        return frozenset(self.low_bits.nonzero()[0].tolist())
 
     @cached_property
     def costs(self) -> np.ndarray:
@@ -71,13 +78,14 @@ class Tables:
         return self._models[table]
 
 
-def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
-    """(stable order by table, [(table, begin, end)] with tables ascending)."""
+def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
+    """(stable order by table, ids in this order, [(table, begin, end)] with tables ascending) of at least one id."""
     order = table_ids.argsort(kind="stable")
-    counts = np.bincount(table_ids)
-    tables = counts.nonzero()[0]
-    ends = np.cumsum(counts[tables]).tolist()
-    return order, list(zip(tables.tolist(), [0, *ends[:-1]], ends, strict=True))
+    ordered = table_ids[order]
+    lasts = (ordered[1:] != ordered[:-1]).nonzero()[0]
+    ends = [end + 1 for end in lasts.tolist()]
+    tables = [*ordered[lasts].tolist(), int(ordered[-1])]
+    return order, ordered, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
 
 
 def _positive(counts: np.ndarray) -> list[int]:
@@ -105,22 +113,28 @@ class SymbolEncoder:
         self._operations: list[tuple[np.ndarray, object]] = []
         self._own: dict[int, Callable[[], np.ndarray]] = {}
 
-    def push(self, coefficients: np.ndarray, table_ids: np.ndarray) -> None:
-        """Codes integers k, each with the table of its id; both flat and of one length."""
+    def push(self, coefficients: np.ndarray, table_ids: np.ndarray, piece: int | None = None) -> None:
+        """Codes integers k, each with the table of its id; both flat and of one length. With a ``piece``, that many at a time."""
         if len(coefficients) == 0:
             return
         low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
+        escaped = (np.abs(clipped) == reach).nonzero()[0]
+        if piece is not None and (len(escaped) or low_bits.any()):
+            # What follows the symbols of a piece stands between the pieces.
+            for begin in range(0, len(coefficients), piece):
+                self.push(coefficients[begin : begin + piece], table_ids[begin : begin + piece])
+            return
         symbols = (clipped + reach).astype(np.int32)
         self.ideal_bits += self.tables.bits(table_ids, symbols)
-        order, groups = _groups(table_ids)
+        count = len(self.tables.low_bits)
+        order, _, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
         symbols = symbols[order]
-        self._operations += [(symbols[begin:end], self.tables.model(table)) for table, begin, end in groups]
+        self._operations += [(symbols[begin:end], self.tables.model(key % count)) for key, begin, end in groups]
         for bits in _positive(low_bits):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << bits) - 1)), bits)
-        escaped = np.abs(clipped) == reach
         self.push_exp_golomb(np.abs(high[escaped]) - reach[escaped])
 
     def push_raw(self, values: np.ndarray, bits: int) -> None:
@@ -167,7 +181,7 @@ class SymbolEncoder:
 class SymbolDecoder:
     """Reads a box in the order in which ``SymbolEncoder`` was given it.
 
-    Raises FormatError where the bytes cannot be a stream, and as soon as more information has been read than the payload holds:
+    Raises FormatError where the bytes cannot be a stream, and soon after more information has been read than the payload holds:
     an exhausted ANS coder would go on giving symbols for ever.
     """
 
@@ -176,7 +190,9 @@ class SymbolDecoder:
             raise FormatError(f"latent box: expected whole 32-bit words, found {len(payload)} bytes; the file is damaged")
         self.tables = tables
         self.ideal_bits = 0.0
-        """Sum of -log2 of the probabilities of all symbols read so far."""
+        """Sum of -log2 of the probabilities of all symbols read; of the last ones only once it is finished."""
+        self._unaccounted: list[tuple[np.ndarray, np.ndarray]] = []
+        self._unaccounted_count = 0
         self._bits_held = 8 * len(payload) * (1 + _ACCOUNT_SLACK) + _ACCOUNT_SLACK_BITS
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         try:
@@ -188,24 +204,44 @@ class SymbolDecoder:
         """int64 coefficients, one for each id."""
         if len(table_ids) == 0:
             return np.zeros(0, np.int64)
-        order, groups = _groups(table_ids)
-        ordered = np.empty(len(table_ids), np.int32)
-        for table, begin, end in groups:
-            ordered[begin:end] = self._coder.decode(self.tables.model(table), end - begin)
-        self._spend(self.tables.bits(table_ids[order], ordered))
-        low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
+        order, ids, groups = _groups(table_ids)
+        # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
+        ordered = np.concatenate([self._coder.decode(self.tables.model(table), end - begin) for table, begin, end in groups])
+        reach = self.tables.reach[ids]
+        ordered -= reach
+        self._account(ids, ordered)
         values = np.empty(len(table_ids), np.int64)
         values[order] = ordered
-        values -= reach
-        lows = [(low_bits == bits, bits) for bits in _positive(low_bits)]
+        lows = self._low_bits(table_ids, groups)
         raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
-        escaped = (np.abs(values) == reach).nonzero()[0]
+        escaped = order[(np.abs(ordered) == reach).nonzero()[0]]
         if len(escaped):
+            escaped.sort()
             extra = self.pop_exp_golomb(len(escaped))
             values[escaped] += np.where(values[escaped] < 0, -extra, extra)
         for (chosen, bits), low in zip(lows, raw, strict=True):
             values[chosen] = (values[chosen] << bits) | low
         return values
+
+    def _low_bits(self, table_ids: np.ndarray, groups: list[tuple[int, int, int]]) -> list[tuple[np.ndarray, int]]:
+        """(coefficients, number of their raw low bits) for each number that occurs."""
+        if self.tables.with_low_bits.isdisjoint([table for table, _, _ in groups]):
+            return []
+        low_bits = self.tables.low_bits[table_ids]
+        return [(low_bits == bits, bits) for bits in _positive(low_bits)]
+
+    def _account(self, table_ids: np.ndarray, high: np.ndarray) -> None:
+        """The bits of high parts, many at a time: their pieces may be small."""
+        self._unaccounted.append((table_ids, high))
+        self._unaccounted_count += len(high)
+        if self._unaccounted_count >= _ACCOUNTED_TOGETHER:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._unaccounted:
+            table_ids, high = (np.concatenate(parts) for parts in zip(*self._unaccounted, strict=True))
+            self._unaccounted, self._unaccounted_count = [], 0
+            self._spend(self.tables.bits(table_ids, high + self.tables.reach[table_ids]))
 
     def _spend(self, bits: float) -> None:
         self.ideal_bits += bits
@@ -244,5 +280,6 @@ class SymbolDecoder:
 
     def finish(self) -> None:
         """Raises FormatError unless every bit has been used: a damaged stream hardly ever ends here."""
+        self._settle()
         if not self._coder.is_empty():
             raise FormatError("latent box: the stream does not end with the last coefficient; the file is damaged")

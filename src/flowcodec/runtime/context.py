@@ -6,6 +6,7 @@ exact arithmetic.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -47,7 +48,7 @@ class Stage:
     def outputs(self) -> int:
         return self.bands.stop - self.bands.start
 
-    @property
+    @cached_property
     def seen(self) -> int:
         """Coefficients a site of the phase grid that are decoded before this stage."""
         return sum(stage.outputs for stage in STAGES[: self.number])
@@ -120,9 +121,10 @@ def joined(phases: Sequence[np.ndarray], place: Place) -> np.ndarray:
 
 def _blur_axis(values: np.ndarray, axis: int) -> np.ndarray:
     """Sums with weights 1 4 6 4 1 along an axis, edges replicated."""
-    pad = [(0, 0)] * values.ndim
-    pad[axis] = (_BLUR_REACH, _BLUR_REACH)
-    values = np.pad(values, pad, mode="edge")
+    values = np.moveaxis(values, axis, 0)
+    padded = np.empty((len(values) + 2 * _BLUR_REACH, *values.shape[1:]), values.dtype)
+    padded[_BLUR_REACH:-_BLUR_REACH], padded[:_BLUR_REACH], padded[-_BLUR_REACH:] = values, values[0], values[-1]
+    values = np.moveaxis(padded, 0, axis)
     for _ in range(4):
         lead, trail = [slice(None)] * values.ndim, [slice(None)] * values.ndim
         lead[axis], trail[axis] = slice(1, None), slice(None, -1)
@@ -157,14 +159,15 @@ def in_band_steps(values: np.ndarray, steps: Sequence[int]) -> np.ndarray:
     return _scaled(values, inverse, STEP_BITS)
 
 
-def to_pixels(values: np.ndarray, step: int, bits: int = FRACTION_BITS) -> np.ndarray:
+def to_pixels(values: np.ndarray, step: int | np.ndarray, bits: int = FRACTION_BITS) -> np.ndarray:
     """Units of ``step`` with ``bits`` fractional bits -> pixel units: (v * step + half) >> (STEP_BITS - 6 + bits)."""
     return _scaled(values, step, STEP_BITS + bits - FRACTION_BITS)
 
 
 def _within(values: np.ndarray, limit: int) -> np.ndarray:
     """int16, clipped to +-limit."""
-    return np.maximum(np.minimum(values, limit), -limit).astype(np.int16)
+    clipped = np.minimum(values, limit)
+    return np.maximum(clipped, -limit, out=clipped).astype(np.int16)
 
 
 def clip_activations(values: np.ndarray) -> np.ndarray:
@@ -179,9 +182,16 @@ def _shift(values: np.ndarray, bits: int) -> np.ndarray:
 
 def two_ranges(values: np.ndarray) -> np.ndarray:
     """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
+    copies = np.empty((2, *values.shape), np.int16)
+    fine, coarse = copies
     # Whatever lies beyond the reach of the coarse copies is as good as at its end, where 16 bits hold it.
-    narrow = _within(values, (ACTIVATION_MAX + 1) << RANGE_BITS)
-    return np.concatenate([clip_activations(narrow), clip_activations(_shift(narrow, RANGE_BITS))])
+    coarse[:] = _within(values, (ACTIVATION_MAX + 1) << RANGE_BITS)
+    fine[:] = coarse
+    coarse += 1 << (RANGE_BITS - 1)
+    coarse >>= RANGE_BITS
+    np.minimum(copies, ACTIVATION_MAX, out=copies)
+    np.maximum(copies, -ACTIVATION_MAX, out=copies)
+    return copies.reshape(-1, *values.shape[1:])
 
 
 def filled(part: np.ndarray, place: Place) -> np.ndarray:

@@ -8,12 +8,13 @@ Reference: Daubechies & Sweldens, Factoring wavelet transforms into lifting step
 synthesis vectors have unit norm, which makes a squared error in the latent a squared error in the image.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from flowcodec.runtime.integer import FRACTION_BITS
-from flowcodec.runtime.tiles import in_parallel
+from flowcodec.runtime.tiles import channel_groups, in_parallel
 
 LIFT_BITS = 12
 # -1.586134342, -0.052980118, 0.882911076, 0.443506852, in fixed point. Analysis and synthesis share them, so that one inverts the
@@ -196,20 +197,19 @@ def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int
     planes = np.empty((len(ll), height, width), ll.dtype)
     count = ll.shape[1]
 
-    def synthesise(part: tuple[int, Strip]) -> None:
-        plane, strip = part
+    detail = detail.reshape(len(ll), len(BANDS), *detail.shape[1:])
+
+    def synthesise(part: tuple[slice, Strip]) -> None:
+        group, strip = part
         lines = (height if strip.last == count else 2 * strip.last) - 2 * strip.first
-        low, *bands = (
-            np.clip(x[strip.first : strip.last], -limit, limit) for x in (ll[plane], *detail[3 * plane : 3 * plane + 3])
-        )
-        hl, lh, hh = (_turn(x[:h, :w]) for x, (h, w) in zip(bands, band_shapes(lines, width), strict=True))
+        low, *bands = (np.clip(x[:, strip.first : strip.last], -limit, limit) for x in (ll[group], *detail[group].swapaxes(0, 1)))
+        hl, lh, hh = (_turn(x[:, :h, :w]) for x, (h, w) in zip(bands, band_shapes(lines, width), strict=True))
         rows = _merge(_turn(_merge(_turn(low), lh)), _turn(_merge(hl, hh)))
         top, bottom = 2 * strip.top, min(2 * strip.bottom, height)
-        planes[plane, top:bottom] = rows[top - 2 * strip.first : bottom - 2 * strip.first]
+        planes[group, top:bottom] = rows[:, top - 2 * strip.first : bottom - 2 * strip.first]
 
-    in_parallel(
-        threads, synthesise, [(plane, strip) for plane in range(len(ll)) for strip in strips(count, ll.shape[2], _SYNTHESIS_HALO)]
-    )
+    groups = channel_groups(len(ll), count * ll.shape[2])
+    in_parallel(threads, synthesise, list(product(groups, strips(count, ll.shape[2], _SYNTHESIS_HALO))))
     return planes
 
 

@@ -6,6 +6,7 @@ these integers in float32; since every partial sum stays below 2**24, each resul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
 from typing import Protocol
 
@@ -17,6 +18,8 @@ ACCUMULATOR_LIMIT = 1 << 24
 CORRECTION_BITS = 10
 """Fractional bits, in units of Delta, of what couplings and restoration add: it reaches the picture as it is."""
 CORRECTION_MAX = ACTIVATION_MAX << (CORRECTION_BITS - FRACTION_BITS)
+_ARENA = {"arena_extend_strategy": 1}
+"""Grown by what is asked for, not by doubling."""
 LOCATION_MAX = (1 << 15) - 1
 """Largest |location| a prior may predict, in 1/64 of a band's step."""
 
@@ -39,12 +42,21 @@ class Runner(Protocol):
     def __call__(self, graph: str, inputs: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
 
+@cache
+def _register_arena() -> None:
+    """One pool of memory for the tensors of all sessions of the process that ask for it."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(_ARENA))
+
+
 class OrtRunner:
     """ONNX Runtime on the CPU; a session per graph, made at first use.
 
     Threads work on tiles, each with a whole call of its own (``tiles.py``): within a call, they would wait for each other at
-    every node. Factors after a convolution are powers of two, so folding them into weights changes no result; the other fusions
-    into weights are switched off, since exactness must not depend on what an optimiser does.
+    every node. What may be put into a convolution is decided here (``fusion.py``); ONNX Runtime's own fusions into weights are
+    switched off, since exactness must not depend on what an optimiser does.
     """
 
     def __init__(self, graphs: dict[str, bytes], threads: int, optimise: bool = True) -> None:
@@ -59,19 +71,22 @@ class OrtRunner:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Every session would keep an arena as large as its largest tile.
-        options.enable_cpu_mem_arena = False
+        # With an arena of its own, every session would keep as much as its largest tile; with none, all begin with fresh pages.
+        _register_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         level = self._ort.GraphOptimizationLevel
-        # Stages are mostly 1x1 convolutions: putting channels in blocks for them costs more than it gains.
-        optimised = level.ORT_ENABLE_EXTENDED if graph.startswith("stage") else level.ORT_ENABLE_ALL
+        # These are mostly 1x1 convolutions: putting channels in blocks for them costs more than it gains.
+        optimised = level.ORT_ENABLE_EXTENDED if graph.startswith(("stage", "carry")) else level.ORT_ENABLE_ALL
         options.graph_optimization_level = optimised if self._optimise else level.ORT_DISABLE_ALL
         return options
 
     def _session(self, graph: str) -> tuple[object, list[str]]:
+        from flowcodec.runtime.fusion import fused  # it builds on this module
+
         with self._lock:
             if graph not in self._sessions:
                 session = self._ort.InferenceSession(
-                    self._graphs[graph],
+                    fused(self._graphs[graph]) if self._optimise else self._graphs[graph],
                     self._options(graph),
                     providers=["CPUExecutionProvider"],
                     disabled_optimizers=["ConvAddFusion", "ConvBNFusion"],

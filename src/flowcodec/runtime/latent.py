@@ -39,12 +39,16 @@ class _Latent:
         self.model, self.channel, self.channels = model, channel, channels
         self._ends = box_ends(level_count)[-1:] if one_box else box_ends(level_count)
         self._tables = channel.symbol_tables(model.tables)
+        self._coded = ~model.channels.free
 
     def _exchange(
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
     ) -> np.ndarray:
-        values = np.where(valid, locations, 0).astype(np.int32)
-        coded = np.flatnonzero(valid & ~self.model.channels.free[site.stage.kind][scales])
+        values, here = locations.astype(np.int32), self._coded[site.stage.kind].take(scales)
+        if not valid.all():
+            values *= valid
+            here &= valid
+        coded = here.reshape(-1).nonzero()[0]
         flat, flat_scales = values.reshape(-1), scales.reshape(-1)
         for number, begin in enumerate(range(0, len(coded), CHUNK)):
             chosen = coded[begin : begin + CHUNK]
@@ -55,8 +59,9 @@ class _Latent:
             else:
                 symbols = self._quantise(target.reshape(-1)[chosen] - base, site, chosen, chunk_scales, block)
                 self.channel.write(self._write, symbols, site.stage.kind, chunk_scales, block)
-            received = base + self.channel.reconstruct(symbols, site.stage.kind, chunk_scales, block)
-            flat[chosen] = np.clip(received, -_VALUE_LIMIT, _VALUE_LIMIT)
+            base += self.channel.reconstruct(symbols, site.stage.kind, chunk_scales, block)
+            np.minimum(base, _VALUE_LIMIT, out=base)
+            flat[chosen] = np.maximum(base, -_VALUE_LIMIT, out=base)
         return values
 
     def _read(self, tables: np.ndarray) -> np.ndarray:
@@ -65,7 +70,7 @@ class _Latent:
     def _quantise(self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block) -> np.ndarray:
         raise NotImplementedError
 
-    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
+    def _write(self, symbols: np.ndarray, tables: np.ndarray, piece: int | None = None) -> None:
         raise NotImplementedError
 
 
@@ -141,8 +146,8 @@ class LatentEncoder(_Latent):
             self.ideal_bits += self._coder.ideal_bits
             self._coder = SymbolEncoder(self._tables)
 
-    def _write(self, symbols: np.ndarray, tables: np.ndarray) -> None:
-        self._coder.push(symbols, tables)
+    def _write(self, symbols: np.ndarray, tables: np.ndarray, piece: int | None = None) -> None:
+        self._coder.push(symbols, tables, piece)
 
 
 class LatentDecoder(_Latent):

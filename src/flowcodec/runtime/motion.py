@@ -8,7 +8,8 @@ Reference: Orchard & Sullivan, Overlapped block motion compensation, 1994; ITU-T
 """
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     edges their samples are repeated.
     """
     count, height, width = planes.shape
+    planes = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.float32)
     rows, columns = grid_shape(height, width, block)
     half = block // 2
     # One more block on every side, with the vectors of the border: then four windows cover every pixel. They are the same four in
@@ -76,7 +78,7 @@ def _pieces(chosen: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _squares(planes: np.ndarray, vectors: np.ndarray, tops: np.ndarray, lefts: np.ndarray, side: int) -> np.ndarray:
-    """int32 (C, n, side, side): the squares at (top, left), each moved by its vector."""
+    """int32 (C, n, side, side): the squares at (top, left) of float32 planes, each moved by its vector."""
     count, height, width = planes.shape
     squares = np.empty((count, len(vectors), side, side), np.int32)
     positions = (vectors[:, 0] & 3) * 4 + (vectors[:, 1] & 3)
@@ -85,8 +87,14 @@ def _squares(planes: np.ndarray, vectors: np.ndarray, tops: np.ndarray, lefts: n
         down, right = divmod(int(position), 4)
         y = _samples(tops[chosen] + (vectors[chosen, 0] >> 2), side, down, height)
         x = _samples(lefts[chosen] + (vectors[chosen, 1] >> 2), side, right, width)
-        moved = planes[:, y[:, :, None], x[:, None, :]].astype(np.int32)
-        squares[:, chosen] = _filter(_filter(moved, right, 3), down, 2)
+        moved = planes.reshape(count, -1).take((y * width)[:, :, None] + x[:, None, :], axis=1)
+        # Taps sum to at most 112 in absolute value: from 2^15 on, products and sums stay below 2^23 after both filters, where
+        # float32 holds every integer, in whatever order they are added.
+        if right:
+            moved = _rounded(moved @ _filter(right, side).T)
+        if down:
+            moved = _rounded(_filter(down, side) @ moved)
+        squares[:, chosen] = moved
     return squares
 
 
@@ -96,17 +104,20 @@ def _samples(begins: np.ndarray, side: int, position: int, extent: int) -> np.nd
     return np.clip(begins[:, None] + np.arange(-before, side + after), 0, extent - 1)
 
 
-def _filter(values: np.ndarray, position: int, axis: int) -> np.ndarray:
-    """(sum of tap * sample + 32) >> 6 along an axis."""
-    if position == 0:
-        return values
-    values = np.moveaxis(values, axis, -1)
-    side = values.shape[-1] - _TAP_BEFORE - _TAP_AFTER
-    total = np.full((*values.shape[:-1], side), 1 << (_TAP_BITS - 1), np.int32)
-    for tap, weight in enumerate(TAPS[position]):
-        if weight:
-            total += weight * values[..., tap : tap + side]
-    return np.moveaxis(total >> _TAP_BITS, -1, axis)
+@cache
+def _filter(position: int, side: int) -> np.ndarray:
+    """float32 (side, side + 7): the matrix of the filter of a quarter position."""
+    matrix = np.zeros((side, side + _TAP_BEFORE + _TAP_AFTER), np.float32)
+    for row in range(side):
+        matrix[row, row : row + len(TAPS[position])] = TAPS[position]
+    return matrix
+
+
+def _rounded(sums: np.ndarray) -> np.ndarray:
+    """(sum + 32) >> 6 of integers in float32, in place."""
+    sums += np.float32(1 << (_TAP_BITS - 1))
+    sums *= np.float32(1 / (1 << _TAP_BITS))
+    return np.floor(sums, out=sums)
 
 
 # --- coding -------------------------------------------------------------------------------------------------------------
@@ -130,56 +141,67 @@ _START_COUNTS = (
 )
 """First counts of the differences +-0 ... +-12, from surest to least sure; about what training clips have. A context's row is its
 class of spread, for the second component plus how much the first one differed (0, 1, 2 for more)."""
-Sites = tuple[np.ndarray, np.ndarray]
 
 
-def _passes(rows: int, columns: int) -> Iterator[tuple[Sites, bool, int]]:
-    """(rows and columns of the blocks coded at once, whether their neighbours are diagonal, distance of the neighbours)."""
+@dataclass(frozen=True)
+class _Pass:
+    """Blocks coded at once, as numbers row by row."""
+
+    blocks: np.ndarray
+    """(n,)"""
+    neighbours: np.ndarray
+    """(4, n): the known blocks around, one beyond the grid replaced by the one on the other side; of the first block no one's."""
+
+
+@lru_cache(maxsize=8)
+def _passes(rows: int, columns: int) -> tuple[_Pass, ...]:
+    """All blocks of a grid, from far apart to close by; the first block alone has no neighbours."""
     stride = 1 << (max(rows, columns) - 1).bit_length()
-    yield (np.zeros(1, np.int64), np.zeros(1, np.int64)), True, 0
+    passes = [_Pass(np.zeros(1, np.int64), np.zeros((4, 0), np.int64))]
     while stride > 1:
         half = stride // 2
         for top, left, diagonal in ((half, half, True), (0, half, False), (half, 0, False)):
-            y, x = np.mgrid[top:rows:stride, left:columns:stride]
+            y, x = (n.reshape(-1) for n in np.mgrid[top:rows:stride, left:columns:stride])
             if y.size:
-                yield (y.reshape(-1), x.reshape(-1)), diagonal, half
+                passes.append(_Pass(y * columns + x, _neighbours(rows, columns, y, x, diagonal, half)))
         stride = half
+    return tuple(passes)
 
 
-def _neighbours(vectors: np.ndarray, sites: Sites, diagonal: bool, distance: int) -> np.ndarray:
-    """(4, n, 2) vectors of the known blocks around; one beyond the grid is replaced by the one on the other side."""
-    y, x = sites
-    rows, columns = vectors.shape[:2]
-    if distance == 0:
-        return np.zeros((4, len(y), 2), np.int64)
+def _neighbours(rows: int, columns: int, y: np.ndarray, x: np.ndarray, diagonal: bool, distance: int) -> np.ndarray:
     up = np.where(y >= distance, y - distance, y + distance)
     down = np.where(y + distance < rows, y + distance, y - distance)
     left = np.where(x >= distance, x - distance, x + distance)
     right = np.where(x + distance < columns, x + distance, x - distance)
     if diagonal:
-        return np.stack([vectors[up, left], vectors[up, right], vectors[down, left], vectors[down, right]])
+        return np.stack([up * columns + left, up * columns + right, down * columns + left, down * columns + right])
     # A grid of one row of blocks, at this distance, has neighbours to the sides only; one of one column above and below only.
     up, down = (np.where((n >= 0) & (n < rows), n, -1) for n in (up, down))
     left, right = (np.where((n >= 0) & (n < columns), n, -1) for n in (left, right))
-    vertical = [vectors[np.where(n < 0, y, n), np.where(n < 0, np.maximum(left, right), x)] for n in (up, down)]
-    horizontal = [vectors[np.where(n < 0, np.maximum(up, down), y), np.where(n < 0, x, n)] for n in (left, right)]
+    vertical = [np.where(n < 0, y * columns + np.maximum(left, right), n * columns + x) for n in (up, down)]
+    horizontal = [np.where(n < 0, np.maximum(up, down) * columns + x, y * columns + n) for n in (left, right)]
     return np.stack([*vertical, *horizontal])
 
 
-def forecast(vectors: np.ndarray, sites: Sites, diagonal: bool, distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """(predicted vectors (n, 2), class of spread (n,)) of blocks from known ones: the mean of the middle two, per component."""
-    around = np.sort(_neighbours(vectors, sites, diagonal, distance), axis=0)
+def _forecast(vectors: np.ndarray, part: _Pass) -> tuple[np.ndarray, np.ndarray]:
+    """(predicted vectors (n, 2), class of spread (n,)) of blocks from known ones: the mean of the middle two, per component.
+
+    ``vectors``: integers (rows * columns, 2).
+    """
+    if not part.neighbours.size:
+        return np.zeros((1, 2), vectors.dtype), np.zeros(1, np.int64)
+    around = np.sort(vectors[part.neighbours], axis=0)
     spread = (around[3] - around[0]).sum(axis=1)
     return (around[1] + around[2] + 1) >> 1, np.searchsorted(_SPREAD_CLASSES, spread, side="right")
 
 
 def forecast_all(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``forecast`` of every block of a field from its neighbours in that field: ((rows, columns, 2), (rows, columns))."""
-    predicted = np.zeros_like(vectors)
-    spread = np.zeros(vectors.shape[:2], np.int64)
-    for sites, diagonal, distance in _passes(*vectors.shape[:2]):
-        predicted[sites], spread[sites] = forecast(vectors, sites, diagonal, distance)
-    return predicted, spread
+    """Forecasts of every block of a field from its neighbours in that field: ((rows, columns, 2), (rows, columns))."""
+    flat = vectors.reshape(-1, 2)
+    predicted, spread = np.zeros_like(flat), np.zeros(len(flat), np.int64)
+    for part in _passes(*vectors.shape[:2]):
+        predicted[part.blocks], spread[part.blocks] = _forecast(flat, part)
+    return predicted.reshape(vectors.shape), spread.reshape(vectors.shape[:2])
 
 
 class VectorModel:
@@ -193,6 +215,11 @@ class VectorModel:
         start = np.array(_START_COUNTS, np.int64)[:, np.abs(np.arange(_SYMBOLS) - _REACH)]
         classes = np.add.outer(np.arange(_FIRST_CLASSES), np.arange(_SECOND_CLASSES)).reshape(-1)
         self._counts = (start[:_FIRST_CLASSES], start[np.minimum(classes, len(start) - 1)])
+
+    def copy(self) -> "VectorModel":
+        other = VectorModel()
+        other._counts = (self._counts[0].copy(), self._counts[1].copy())
+        return other
 
     def _frequencies(self, component: int) -> np.ndarray:
         """int64 (contexts, symbols) that sum to 2^24."""
@@ -231,9 +258,10 @@ class VectorModel:
         return self._exchange(np.zeros((rows, columns, 2), np.int64), None, coder)
 
     def _exchange(self, vectors: np.ndarray, encoder: SymbolEncoder | None, decoder: SymbolDecoder | None) -> np.ndarray:
-        for sites, diagonal, distance in _passes(*vectors.shape[:2]):
-            predicted, spread = forecast(vectors, sites, diagonal, distance)
-            differences = vectors[sites] - predicted
+        field = vectors.reshape(-1, 2)
+        for part in _passes(*vectors.shape[:2]):
+            predicted, spread = _forecast(field, part)
+            differences = field[part.blocks] - predicted
             for component in range(2):
                 contexts = spread if component == 0 else spread * _SECOND_CLASSES + np.minimum(np.abs(differences[:, 0]), 2)
                 rows = self._frequencies(component)[contexts]
@@ -250,5 +278,5 @@ class VectorModel:
                     differences[:, component] = difference
                 self._learn(component, contexts, symbols)
             if decoder is not None:
-                vectors[sites] = np.clip(predicted + differences, -VECTOR_MAX, VECTOR_MAX)
+                field[part.blocks] = np.clip(predicted + differences, -VECTOR_MAX, VECTOR_MAX)
         return vectors

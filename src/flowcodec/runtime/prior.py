@@ -38,7 +38,7 @@ from flowcodec.runtime.flow import level_shapes, synthesise_level
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.prediction import LevelPrediction, Prediction, blend
 from flowcodec.runtime.step import step_fixed
-from flowcodec.runtime.tiles import Place, Read, Whole, Write, even, run_in_tiles
+from flowcodec.runtime.tiles import Place, Read, Whole, Write, channel_groups, even, in_parallel, run_in_tiles
 
 PLANES = 3
 _COARSEST_LIMIT = 1 << 26
@@ -133,7 +133,8 @@ def band_steps(model: Model, step_index: int, level: int) -> list[int]:
 def _narrow(values: np.ndarray, dtype: type) -> np.ndarray:
     """Converted with saturation well inside the range, so that sums of a few stay inside too; only hostile files reach it."""
     limit = np.iinfo(dtype).max >> 4
-    return np.clip(values, -limit, limit).astype(dtype)
+    narrow = np.minimum(values, limit)
+    return np.maximum(narrow, -limit, out=narrow).astype(dtype, copy=False)
 
 
 class Walk:
@@ -233,12 +234,17 @@ class Walk:
         # The narrow type holds what the synthesis of the image accepts; coarser levels may exceed it.
         dtype = np.int32 if level == 1 else np.int64
         pixels = np.empty((DETAIL_CHANNELS, height, width), dtype)
-        for band, step in enumerate(steps):
-            pixels[band] = _narrow(to_pixels(detail[band, :height, :width], step), dtype)
+
+        def scale(bands: slice) -> None:
+            factors = np.array(steps[bands], np.int64).reshape(-1, 1, 1)
+            pixels[bands] = _narrow(to_pixels(detail[bands, :height, :width], factors), dtype)
+
+        in_parallel(self.runner.threads, scale, channel_groups(DETAIL_CHANNELS, height * width))
         coupling = Coupling(self.model, self.runner, level, self.step_index)
         if coupling.present:
             prediction = coupling.prediction(ll)
-            prediction *= valid_coefficients(*self.shapes[level - 1])
+            if any(side % 2 for side in self.shapes[level - 1]):
+                prediction *= valid_coefficients(*self.shapes[level - 1])
             pixels += prediction
             del prediction
             ll = ll - coupling.update(pixels)

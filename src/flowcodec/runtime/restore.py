@@ -21,11 +21,9 @@ _ADDED_SITES = 1 << 16
 
 
 def _unshuffle(planes: np.ndarray) -> np.ndarray:
-    """(C, H, W) -> (4C, H/2, W/2), channel order of torch's pixel_unshuffle."""
+    """(C, H, W) -> (C, 2, 2, H/2, W/2), a view: channels in the order of torch's pixel_unshuffle."""
     count, height, width = planes.shape
-    return (
-        planes.reshape(count, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * count, height // 2, width // 2)
-    )
+    return planes.reshape(count, height // 2, 2, width // 2, 2).transpose(0, 2, 4, 1, 3)
 
 
 def restore(
@@ -46,7 +44,7 @@ def restore(
     def read(place: Place) -> list[np.ndarray]:
         pixels = slice(2 * place[0].start, 2 * place[0].stop), slice(2 * place[1].start, 2 * place[1].stop)
         contrast = squeezed(contrast_at(planes, pixels), pixels)
-        inputs = [contrast, condition_planes(step_index, 0, *contrast.shape[1:])]
+        inputs = [contrast, condition_planes(step_index, 0, *contrast.shape[-2:])]
         if prediction is not None:
             inputs.append(squeezed(prediction[:, *pixels] - planes[:, *pixels], pixels))
         return inputs

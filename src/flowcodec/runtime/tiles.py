@@ -4,8 +4,9 @@ A tile is read with a halo as wide as its network sees, and what came of the hal
 tile only ever reaches what is cut, and integers have one right value, so tiles and threads leave no trace.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Lock, local
 from typing import TypeVar
@@ -17,7 +18,7 @@ from flowcodec.runtime.memory import return_freed_memory
 
 TILE_SITES = 1 << 12
 """Sites of a tile for each row of its halos: few enough for a core's cache, enough for little to be computed twice."""
-_SMALLEST_SHARE = 1 << 10
+_SMALLEST_SHARE = 1 << 9
 """Sites that are worth handing to another thread."""
 _HIGH = 16
 _LARGE_SITES = 1 << 18
@@ -25,7 +26,7 @@ _LARGE_SITES = 1 << 18
 Place = tuple[slice, slice]
 """Rows and columns."""
 Read = Callable[[Place], Sequence[np.ndarray]]
-"""What a graph is given of a place: integers (C, h, w) of any type."""
+"""What a graph is given of a place: integers (C, h, w) of any type, or (..., h, w) where C is several axes."""
 Write = Callable[[Place, list[np.ndarray]], None]
 """Takes what a graph made of a place: float32 (C, h', w'), the place in the sites of these outputs."""
 _Item = TypeVar("_Item")
@@ -47,13 +48,30 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def in_parallel(threads: int, function: Callable[[_Item], None], items: Iterable[_Item]) -> None:
-    """Calls the function for each item, ``threads`` at a time. Raises what it raises."""
-    items = list(items)
-    if threads == 1 or len(items) == 1:
-        for item in items:
-            function(item)
-    else:
-        list(_pool(threads).map(function, items))
+    """Calls the function for each item, ``threads`` at a time, the caller's among them. Raises what it raises."""
+    left = deque(items)
+
+    def work() -> None:
+        while left:
+            try:
+                item = left.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                function(item)
+            except BaseException:
+                left.clear()
+                raise
+
+    others = [_pool(threads).submit(work) for _ in range(min(threads, len(left)) - 1)]
+    try:
+        work()
+    finally:
+        # One that has not begun has nothing left to do.
+        running = [other for other in others if not other.cancel()]
+        wait(running)
+    for other in running:
+        other.result()
 
 
 def even(length: int) -> int:
@@ -79,6 +97,12 @@ def tiles(height: int, width: int, sites: int, threads: int = 1, halo: int = 0) 
     return [(rows, part) for rows in _cuts(height, -(-count // columns)) for part in _cuts(width, columns)]
 
 
+def channel_groups(channels: int, sites: int) -> list[slice]:
+    """Channels one by one, for threads to share and for a core's cache to hold; all at once where they are small."""
+    size = 1 if sites > _SMALLEST_SHARE else channels
+    return [slice(begin, begin + size) for begin in range(0, channels, size)]
+
+
 def _floats(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
     """float32 (1, C, h, w) of each, in memory that the thread's next call uses again: fresh pages cost more than the copy."""
     held, floats = _scratch.arrays, []
@@ -87,8 +111,9 @@ def _floats(planes: Sequence[np.ndarray]) -> list[np.ndarray]:
             held.append(np.empty(values.size, np.float32))
         elif held[number].size < values.size:
             held[number] = np.empty(values.size, np.float32)
-        floats.append(held[number][: values.size].reshape(1, *values.shape))
-        floats[-1][0] = values
+        part = held[number][: values.size]
+        part.reshape(values.shape)[:] = values
+        floats.append(part.reshape(1, -1, *values.shape[-2:]))
     return floats
 
 

@@ -19,7 +19,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +89,20 @@ def _predecessors() -> tuple[np.ndarray, np.ndarray]:
     return states, 2 * (states & 1) + parities
 
 
+def _strides() -> tuple[np.ndarray, np.ndarray]:
+    """For three columns at a time, with states in eighths: (3, 256) their quantisers; (256,) the state behind them, for each
+    state plus the number of their parities, the first of which is bit 0."""
+    step, parities = _next_states(), np.arange(1 << PARITY_LAG)
+    ahead, after = [], np.broadcast_to(np.arange(_STATES)[:, None], (_STATES, len(parities)))
+    for column in range(PARITY_LAG):
+        # Equal for all parities: those of these columns do not reach their quantisers.
+        ahead.append(after.reshape(-1) & 1)
+        after = step[after, parities >> column & 1]
+    return np.stack(ahead).astype(np.uint16), after.reshape(-1) << PARITY_LAG
+
+
 _BEFORE, _BRANCH = _predecessors()
+_AHEAD, _AFTER = _strides()
 
 
 def _count(coefficients: int) -> int:
@@ -103,33 +115,23 @@ def _columns(coefficients: int, together: int = 1) -> Iterator[slice]:
     return (slice(begin, min(begin + size, coefficients)) for begin in range(0, coefficients, size))
 
 
-class _Path:
-    """Quantisers and parities of the trellises of ``coefficients``, flat in their order, filled from the front."""
-
-    def __init__(self, coefficients: int) -> None:
-        self._count = _count(coefficients)
-        # Before a trellis begins all are zero.
-        self._head = _MEMORY * self._count
-        self._quantisers, self._parities = np.zeros((2, self._head + coefficients), np.uint8)
-
-    def quantisers(self, column: slice) -> np.ndarray:
-        """Those of one column, once the parities of all columns but the two before it are there."""
-        begin, end = column.start + self._head, column.stop + self._head
-        found = self._quantisers[begin:end]
-        found[:] = self._parities[begin - PARITY_LAG * self._count : end - PARITY_LAG * self._count]
-        for lag in QUANTISER_LAGS:
-            found ^= self._quantisers[begin - lag * self._count : end - lag * self._count]
-        return found
-
-    def take(self, columns: slice, symbols: np.ndarray) -> None:
-        self._parities[columns.start + self._head : columns.stop + self._head] = symbols & 1
-
-
 def quantisers(symbols: np.ndarray) -> np.ndarray:
-    """0 or 1 for each symbol of the trellises of a chunk."""
-    path = _Path(len(symbols))
-    path.take(slice(0, len(symbols)), symbols)
-    return np.concatenate([path.quantisers(column) for column in _columns(len(symbols))])
+    """0 or 1 for each symbol of the trellises of a chunk.
+
+    With z a delay by one symbol, modulo 2: t = p z^3 / f, f = 1 + z^2 + z^5, and 1 / f = f f^2 f^4 f^8 ..., in which
+    f^(2^k) = 1 + z^(2 2^k) + z^(5 2^k). Those with delays beyond the end are 1.
+    """
+    count, size = _count(len(symbols)), len(symbols)
+    found = np.zeros(size, np.uint8)
+    found[PARITY_LAG * count :] = symbols[: -PARITY_LAG * count] & 1
+    power = count
+    while min(QUANTISER_LAGS) * power < size:
+        factor = found.copy()
+        for lag in QUANTISER_LAGS:
+            if lag * power < size:
+                factor[lag * power :] ^= found[: -lag * power]
+        found, power = factor, 2 * power
+    return found
 
 
 def _costs(magnitudes: np.ndarray, k: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) -> np.ndarray:
@@ -177,11 +179,10 @@ def search(values: np.ndarray, table_ids: np.ndarray, constants: TrellisTables) 
     second = np.zeros((-(-size // count), _STATES, count), bool)
     for number, column in enumerate(_columns(size)):
         width = column.stop - column.start
-        costs = lowest[:, column]
-        before = total[:, :width]
-        first, other = (before[_BEFORE[:, i]] + costs[_BRANCH[:, i]] for i in range(2))
-        second[number, :, :width] = other < first
-        total[:, :width] = np.minimum(first, other)
+        paths = total[:, :width].take(_BEFORE.T, axis=0)
+        paths += lowest[:, column].take(_BRANCH.T, axis=0)
+        np.less(paths[1], paths[0], out=second[number, :, :width])
+        np.minimum(paths[0], paths[1], out=total[:, :width])
     state = total.argmin(0)
     symbols = np.empty(size, np.int64)
     trellises = np.arange(count)
@@ -209,12 +210,20 @@ class Trellis:
 
     def __init__(self, tables: ChannelTables) -> None:
         self._rounding, self._constants = Rounding(tables), load_tables()
+        self._last_split: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
 
     def symbol_tables(self, model_tables: Tables) -> Tables:
         return _joined(model_tables)
 
     def split(self, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places of the coefficients in the trellises, in the order of their scales, and of all others."""
+        # Each method that is called for a run of coefficients asks for it.
+        if self._last_split is None or self._last_split[0] is not scales:
+            self._last_split = scales, self._split(scales)
+        return self._last_split[1]
+
+    @staticmethod
+    def _split(scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         inside = (scales >= FIRST_SCALE) & (scales < SCALE_END)
         if np.count_nonzero(inside) < LEAST:
             inside[:] = False
@@ -253,8 +262,7 @@ class Trellis:
         if len(inside):
             own = symbols[inside]
             ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
-            for columns in _columns(len(own), together=PARITY_LAG):
-                push(own[columns], ids[columns])
+            push(own, ids, PARITY_LAG * _count(len(own)))
 
     def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         inside, others = self.split(scales)
@@ -262,11 +270,20 @@ class Trellis:
         symbols[others] = pop(self._rounding.table_ids(kind, scales[others], block))
         if len(inside):
             ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside])).astype(np.uint16)
-            path, singles = _Path(len(inside)), _columns(len(inside))
-            for columns in _columns(len(inside), together=PARITY_LAG):
-                for column in islice(singles, PARITY_LAG):
-                    ids[column] += path.quantisers(column)
-                found = pop(ids[columns])
-                path.take(columns, found)
-                symbols[inside[columns]] = found
+            symbols[inside] = self._read_trellises(pop, ids)
+        return symbols
+
+    @staticmethod
+    def _read_trellises(pop: Pop, ids: np.ndarray) -> np.ndarray:
+        """Symbols of trellises whose tables of Q0 have these ids."""
+        symbols = np.empty(len(ids), np.int64)
+        states = np.zeros(_count(len(ids)), np.int64)
+        for columns in _columns(len(ids), together=PARITY_LAG):
+            own = ids[columns]
+            found = symbols[columns] = pop(own + _AHEAD.take(states, axis=1).reshape(-1)[: len(own)])
+            if columns.stop < len(ids):
+                parities = (found & 1).reshape(PARITY_LAG, -1)
+                for place, column in enumerate(parities):
+                    states += column << place
+                states = _AFTER.take(states)
         return symbols

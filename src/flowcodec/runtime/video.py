@@ -2,8 +2,8 @@
 
     payload = flags u8, [time difference zigzag], [step difference zigzag], an ANS stream of vectors and latent
 
-The reference of a frame is the one before it, as planes in 1/64 pixel unit, restored. Groups of pictures begin with a frame that
-has none.
+The reference of a frame is the one before it, as planes in 1/64 pixel unit, restored. Groups of pictures begin with an INTRA
+frame, which needs none; others may follow, where a frame costs more with the prediction than without.
 """
 
 from dataclasses import dataclass
@@ -64,26 +64,42 @@ class _Sequence:
         self.reference = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.int16)
 
 
-class FrameEncoder(_Sequence):
-    """Frames -> ANS streams; ``reference`` is what a decoder has after each."""
+@dataclass(frozen=True)
+class CodedFrame:
+    """A frame as it may be coded: its stream, and the state behind it."""
 
-    def intra(self, pixels: np.ndarray, step_index: int) -> bytes:
-        """uint8 (H, W, 3) -> stream, without looking back."""
-        self.vectors = VectorModel()
+    kind: FilmBox
+    stream: bytes
+    planes: np.ndarray
+    """int32 (3, H, W) in 1/64 pixel unit: the reconstruction."""
+    vectors: VectorModel
+
+
+class FrameEncoder(_Sequence):
+    """Frames -> ANS streams. ``keep`` decides for one way to code a frame; ``reference`` is then what a decoder has."""
+
+    def intra(self, pixels: np.ndarray, step_index: int) -> CodedFrame:
+        """uint8 (H, W, 3) without looking back."""
         coder = SymbolEncoder(frame_tables(self._models[False]))
         frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
-        self._keep(frame.planes)
-        return frame.payload
+        return CodedFrame(FilmBox.INTRA, frame.payload, frame.planes, VectorModel())
 
-    def inter(self, pixels: np.ndarray, vectors: np.ndarray, block: int, step_index: int) -> bytes:
-        """The same with the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
+    def predict(self, vectors: np.ndarray, block: int) -> np.ndarray:
+        """int32 (3, H, W): the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
         assert self.reference is not None
+        return compensate(self.reference, vectors, block)
+
+    def inter(self, pixels: np.ndarray, vectors: np.ndarray, prediction: np.ndarray, step_index: int) -> CodedFrame:
+        """The same with the prediction that the vectors make."""
         coder = SymbolEncoder(frame_tables(self._models[True]))
-        self.vectors.encode(vectors, coder)
-        prediction = compensate(self.reference, vectors, block)
+        model = self.vectors.copy()
+        model.encode(vectors, coder)
         frame = encode_frame(pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder)
+        return CodedFrame(FilmBox.INTER, frame.payload, frame.planes, model)
+
+    def keep(self, frame: CodedFrame) -> None:
+        self.vectors = frame.vectors
         self._keep(frame.planes)
-        return frame.payload
 
     def picture(self) -> np.ndarray:
         """uint8 (H, W, 3): the last frame as a decoder shows it."""

@@ -13,9 +13,11 @@ import numpy as np
 from flowcodec.errors import InputError
 from flowcodec.runtime.bundle import Model, load_model, shipped_models
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmWriter
+from flowcodec.runtime.motion import BLOCK_SIZES
 from flowcodec.runtime.step import log2_step, quality_to_step_index, step_index
-from flowcodec.runtime.video import FrameEncoder, FrameHead
+from flowcodec.runtime.video import CodedFrame, FrameEncoder, FrameHead
 from flowcodec.video import search
+from flowcodec.video.choice import cost, kept_share
 from flowcodec.video.control import BitRate, Control, FixedStep
 from flowcodec.video.packets import audio_payload, pack
 from flowcodec.video.pool import GroupPool, frames_ahead, make_coders
@@ -27,6 +29,11 @@ MAX_GOP = 1 << 16
 _PACKET_BYTES = 1 << 16
 """Audio is written when so much has come together, or with the next group."""
 _HEADER_BYTES = 160
+_DOUBTFUL = 0.5
+"""From this share of its wavelet coefficients' bits that a frame keeps beside its prediction, it is also coded without: in soft
+clips P-frames then begin to cost more than I-frames, in others at 0.75."""
+_CLEAR, _ROOM = 0.25, 1.1
+"""Where P-frames win by so many octaves of bytes, doubt begins for the rest of the group at so many times that frame's share."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class _Planned:
 @dataclass(frozen=True)
 class _Coded:
     planned: _Planned
+    kind: FilmBox
+    """What it has become."""
     payload: bytes
     step_index: int
     picture: np.ndarray | None
@@ -94,24 +103,44 @@ class _GroupCoder:
     def __init__(self, coder: FrameEncoder, control: Control, shown: bool) -> None:
         self._coder, self._control, self._shown = coder, control, shown
         self._group_step = self._index = 0
+        self._doubtful = _DOUBTFUL
 
     def __call__(self, planned: _Planned) -> _Coded:
         if planned.kind == FilmBox.PACKETS:
-            return _Coded(planned, planned.packets, 0, None)
-        payload = self._payload(planned)
-        return _Coded(replace(planned, pixels=None), payload, self._index, self._coder.picture() if self._shown else None)
+            return _Coded(planned, planned.kind, planned.packets, 0, None)
+        kind, payload = self._code(planned)
+        picture = self._coder.picture() if self._shown else None
+        return _Coded(replace(planned, pixels=None), kind, payload, self._index, picture)
 
-    def _payload(self, planned: _Planned) -> bytes:
-        if planned.kind == FilmBox.REPEAT:
-            return FrameHead(planned.time).to_bytes()
-        assert planned.pixels is not None
+    def _code(self, planned: _Planned) -> tuple[FilmBox, bytes]:
+        coder, pixels = self._coder, planned.pixels
+        if pixels is None:
+            return FilmBox.REPEAT, FrameHead(planned.time).to_bytes()
         if planned.kind == FilmBox.INTRA:
             self._group_step = self._index = self._control.choose(intra=True)
-            return FrameHead().to_bytes() + self._coder.intra(planned.pixels, self._index)
-        motion = search.estimate(planned.pixels, self._coder.picture(), 2.0 ** log2_step(self._index), self._coder.vectors)
-        self._index = self._control.choose(intra=False)
-        stream = self._coder.inter(planned.pixels, motion.vectors, motion.block, self._index)
-        return FrameHead(planned.time, self._index - self._group_step, motion.block).to_bytes() + stream
+            self._doubtful = _DOUBTFUL
+            frame, head = coder.intra(pixels, self._index), FrameHead()
+        else:
+            motion = search.estimate(pixels, coder.picture(), 2.0 ** log2_step(self._index), coder.vectors)
+            self._index = self._control.choose(intra=False)
+            prediction = coder.predict(motion.vectors, motion.block)
+            frame = self._cheaper(pixels, motion.vectors, prediction)
+            block = motion.block if frame.kind == FilmBox.INTER else BLOCK_SIZES[0]
+            head = FrameHead(planned.time, self._index - self._group_step, block)
+        coder.keep(frame)
+        return frame.kind, head.to_bytes() + frame.stream
+
+    def _cheaper(self, pixels: np.ndarray, vectors: np.ndarray, prediction: np.ndarray) -> CodedFrame:
+        """With the prediction or without."""
+        inter = self._coder.inter(pixels, vectors, prediction, self._index)
+        share = kept_share(pixels, prediction, 2.0 ** log2_step(self._index))
+        if share < self._doubtful:
+            return inter
+        intra = self._coder.intra(pixels, self._index)
+        gain = cost(intra, pixels) - cost(inter, pixels)
+        if gain > _CLEAR:
+            self._doubtful = _ROOM * share
+        return inter if gain > 0 else intra
 
 
 def _make_coder(settings: tuple[Any, ...], control: Control, shown: bool) -> _GroupCoder:
@@ -166,6 +195,7 @@ class FilmEncoder:
         self._group_frames = self._time = self.frames = 0
         self._first_time: int | None = None
         self.kinds = {kind: 0 for kind in (FilmBox.INTRA, FilmBox.INTER, FilmBox.REPEAT)}
+        """How many frames of each kind were written."""
 
     def _make_control(self, info: FilmInfo, all_intra: bool) -> Control:
         settings = self.settings
@@ -217,7 +247,10 @@ class FilmEncoder:
             self._packets, self._packet_bytes = [], 0
 
     def frame(self, frame: Frame) -> FilmBox:
-        """Takes a frame; returns what it becomes. Its array must stay as it is."""
+        """Takes a frame; returns what it is planned as: INTRA begins a group, an INTER frame may yet become INTRA.
+
+        Its array must stay as it is.
+        """
         pixels = frame.pixels
         expected = (self.header.height, self.header.width, 3)
         if pixels.dtype != np.uint8 or pixels.shape != expected:
@@ -235,7 +268,6 @@ class FilmEncoder:
         self._time, self._previous = frame.time, pixels
         self._group_frames += 1
         self.frames += 1
-        self.kinds[kind] += 1
         return kind
 
     def _kind(self, pixels: np.ndarray) -> FilmBox:
@@ -258,15 +290,17 @@ class FilmEncoder:
             self._write(self._pool.take())
 
     def _write(self, coded: _Coded) -> None:
-        kind, before = coded.planned.kind, self._writer.size_bytes
+        kind, before = coded.kind, self._writer.size_bytes
         if kind == FilmBox.PACKETS:
             self._writer.packets(coded.payload)
             self._control.charge(8 * (self._writer.size_bytes - before))
             return
-        if kind == FilmBox.INTRA:
+        begins = coded.planned.kind == FilmBox.INTRA
+        if begins:
             self._writer.group(coded.planned.time, coded.step_index)
         self._writer.frame(kind, coded.payload)
-        self._control.spent(self._writer.size_bytes - before, kind == FilmBox.INTRA)
+        self.kinds[kind] += 1
+        self._control.spent(self._writer.size_bytes - before, begins)
         if self._shown is not None and coded.picture is not None:
             self._shown(coded.picture)
 

@@ -1,0 +1,90 @@
+"""Blocks of a picture compared with another one: squared errors of given vectors, and the best of all whole vectors around.
+
+Nothing here has to be exact: what it finds is sent. Needs OpenCV.
+"""
+
+import cv2
+import numpy as np
+
+from flowcodec.runtime.motion import TAPS, grid_shape
+
+_QUARTER_PIXELS, _HALF_PIXELS = 1 << 23, 1 << 25
+"""Pictures up to so large are interpolated to quarters, and to halves, of samples: that many planes are held."""
+_COARSE = 2
+"""All vectors around are tried on pictures reduced so much."""
+_REACH_SHARE, _REACH_MAX = 5, 64
+"""Pixels that all vectors around reach: this part of the longer side, but at most so many."""
+
+
+class Blocks:
+    """Blocks of ``target`` as predicted from ``reference``, both uint8 (H, W), without overlap, edges repeated."""
+
+    def __init__(self, target: np.ndarray, reference: np.ndarray) -> None:
+        self._target, self._reference = target, reference
+        self._height, self._width = target.shape
+        self._fraction = 2 if target.size <= _QUARTER_PIXELS else 1 if target.size <= _HALF_PIXELS else 0
+        self._planes = _interpolated(reference, 1 << self._fraction).reshape(-1)
+        self._cut: dict[int, np.ndarray] = {}
+
+    def cut(self, block: int) -> np.ndarray:
+        """int16 (rows * columns, block, block): the target's blocks, row by row."""
+        if block not in self._cut:
+            rows, columns = grid_shape(self._height, self._width, block)
+            padded = np.pad(self._target, ((0, rows * block - self._height), (0, columns * block - self._width)), mode="edge")
+            cells = padded.reshape(rows, block, columns, block).transpose(0, 2, 1, 3)
+            self._cut[block] = cells.reshape(-1, block, block).astype(np.int16)
+        return self._cut[block]
+
+    def errors(self, vectors: np.ndarray, chosen: np.ndarray, block: int) -> np.ndarray:
+        """float32 (n,) sums of squared errors of blocks, by their numbers, with vectors (n, 2) in quarter samples."""
+        coarser = 2 - self._fraction
+        place = (vectors + (1 << coarser >> 1)) >> coarser
+        whole, part = place >> self._fraction, place & ((1 << self._fraction) - 1)
+        plane = (part[:, 0] << self._fraction) + part[:, 1]
+        top, left = np.divmod(chosen, -(-self._width // block))
+        inside = np.arange(block)
+        y = np.clip((top * block + whole[:, 0])[:, None] + inside, 0, self._height - 1)
+        x = np.clip((left * block + whole[:, 1])[:, None] + inside, 0, self._width - 1)
+        index = ((plane[:, None] * self._height + y) * self._width)[:, :, None] + x[:, None, :]
+        difference = (self._planes.take(index) - self.cut(block)[chosen]).astype(np.float32).reshape(len(chosen), -1)
+        return np.einsum("ni,ni->n", difference, difference)
+
+    def search_all(self, chosen: np.ndarray, block: int) -> np.ndarray:
+        """int32 (n, 2): of all vectors around, the one with the least error for each block, in quarter samples, to two pixels."""
+        reach = min(max(self._target.shape) // _REACH_SHARE, _REACH_MAX) // _COARSE
+        side = block // _COARSE
+        rows, columns = grid_shape(self._height, self._width, block)
+        reference = _reduced(self._reference, rows * side, columns * side)
+        reference = cv2.copyMakeBorder(reference, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+        target = _reduced(self._target, rows * side, columns * side)
+        found = np.empty((len(chosen), 2), np.int32)
+        for number, (row, column) in enumerate(zip(*np.divmod(chosen, columns), strict=True)):
+            top, left = row * side, column * side
+            window = reference[top : top + side + 2 * reach, left : left + side + 2 * reach]
+            error = cv2.matchTemplate(window, target[top : top + side, left : left + side], cv2.TM_SQDIFF)
+            found[number] = divmod(int(error.argmin()), error.shape[1])
+        return (found - reach) * (4 * _COARSE)
+
+
+def _interpolated(picture: np.ndarray, fraction: int) -> np.ndarray:
+    """uint8 (fraction^2, H, W): the picture at all fractions of samples, down then right, by the filters of the decoder."""
+    planes = np.empty((fraction * fraction, *picture.shape), np.uint8)
+    kernels = [np.array(TAPS[4 // fraction * part], np.float32) / 64 for part in range(fraction)]
+    for down in range(fraction):
+        for right in range(fraction):
+            plane = planes[down * fraction + right]
+            if down == right == 0:
+                plane[:] = picture
+            else:
+                # Correlation with the tap of sample 0 as its anchor.
+                plane[:] = cv2.sepFilter2D(
+                    picture, -1, kernels[right], kernels[down], anchor=(3, 3), borderType=cv2.BORDER_REPLICATE
+                )
+    return planes
+
+
+def _reduced(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The picture, extended by its edges to a multiple of these sides, reduced by ``_COARSE``."""
+    below, right = (_COARSE * side - extent for side, extent in zip((height, width), picture.shape, strict=True))
+    extended = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return cv2.resize(extended, (width, height), interpolation=cv2.INTER_AREA)
