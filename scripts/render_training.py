@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=ROOT / "docs" / "figures")
     arguments = parser.parse_args()
     logs = sorted(arguments.logs.glob("*.jsonl"))
-    films = [log for log in logs if log.stem.endswith("video")]
+    films = [log for log in logs if "video" in log.stem]
     draw([log for log in logs if log not in films], "Held-out photographs", arguments.figures / "training.png")
     draw(films, "Held-out pairs of clips and photographs", arguments.figures / "training_video.png")
 
