@@ -30,6 +30,7 @@ SMALL = "FlowCodec, small"
 RIVALS = {"rivals": "rivals/lossy.json", "rivals_lossless": "rivals/lossless.json"}
 """In a folder of their own: a page of ``flowcodec report results/*.json`` is about whole sets of images."""
 STUDIES = ("noise", "bottleneck", "beta")
+SHOWN_IMAGES = 4
 SPEED_STEP = 40.0
 """Delta whose price of a bit weighs rate against error where speeds of training are compared."""
 DASH = "\N{EN DASH}"
@@ -147,7 +148,9 @@ def dataset_table(document: Mapping[str, Any]) -> str:
     note = ""
     if "least" in check:
         least = check["least"]
-        below = ", ".join(check["below"]) or "none"
+        names = [*check["below"]]
+        others = f" and {len(names) - SHOWN_IMAGES} others" if len(names) > SHOWN_IMAGES else ""
+        below = (", ".join(names[:SHOWN_IMAGES]) or "none") + others
         note = (
             f"\n\nWorse than {check['rival']} somewhere at equal rate: {len(check['below'])} of {check['images']} images "
             f"({below}). "

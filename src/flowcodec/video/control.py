@@ -11,12 +11,14 @@ _START_BPP = 0.15
 """Bits per pixel of the first guess, at ``_START_INDEX``."""
 _START_INDEX = 832
 _WINDOW_S = 1.0
-_HASTE = 2
+_HASTE = 3
 """What was spent too much is saved so many times over within the window: the end may be nearer than one knows."""
 _EXPONENT = 1.1
 """About log2(bits) lost for each octave of the step."""
 _MOST_CHANGE = STEPS_PER_OCTAVE // 3
-_MEMORY = 0.5
+_MEMORY, _MEMORY_DOWN = 0.5, 0.65
+"""Share of what was known that stays when a frame takes more bits than expected, and when it takes fewer: frames differ by
+factors, and after a cheap one a finer step would be paid by the next dear one."""
 
 
 @dataclass
@@ -95,7 +97,8 @@ class BitRate:
         self._owed += self._per_frame - bits
         self._done += 1
         level = math.log2(max(bits, 1)) + _EXPONENT * (self._used - _START_INDEX) / STEPS_PER_OCTAVE
-        share = _MEMORY if self._seen[intra] else 0.0
+        known = _MEMORY if level > self._level[intra] else _MEMORY_DOWN
+        share = known if self._seen[intra] else 0.0
         self._level[intra] = share * self._level[intra] + (1 - share) * level
         self._seen[intra] += 1
 
