@@ -100,6 +100,6 @@ def test_an_interrupt_ends_the_threads() -> None:
 
 
 def test_how_many_pictures_wait() -> None:
-    assert frames_ahead(2, 128, 352 * 288) == 64
+    assert frames_ahead(2, 128, 352 * 288) == 128
     assert 3 * 3840 * 2160 * frames_ahead(2, 128, 3840 * 2160) <= 1 << 28
     assert frames_ahead(4, 1, 1 << 26) == 5

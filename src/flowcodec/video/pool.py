@@ -32,9 +32,11 @@ def make_coders(
 
 
 def frames_ahead(workers: int, longest_group: int, pixels: int) -> int:
-    """Pictures of 3 bytes a pixel that may wait: so many that workers, which come to stand apart in their groups, need not."""
-    wanted = -(-longest_group * (workers - 1) // 2)
-    return max(min(wanted, _AHEAD_BYTES // (3 * pixels)), workers + 1)
+    """Pictures of 3 bytes a pixel that may wait: the groups of all workers but the one whose turn it is.
+
+    Half as many would do in a long film, where workers come to stand apart in their groups; in a short one they have no time to.
+    """
+    return max(min(longest_group * (workers - 1), _AHEAD_BYTES // (3 * pixels)), workers + 1)
 
 
 class _Failure:
