@@ -6,26 +6,20 @@ Real bytes and real decodes of centre crops of the part of DATA that training ne
 crops, over the PSNR that both channels reach and over its two halves, and as the range over the crops; one thread.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from time import process_time
 from typing import Any
 
 import numpy as np
 
+import held_out
 from flowcodec.benchmark.bdrate import Curve, bd_rate, overlap
-from flowcodec.benchmark.environment import environment
-from flowcodec.runtime.bundle import load_model
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_picture
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.quality import psnr_db
-from flowcodec.training.config import DataConfig
-from flowcodec.training.data import held_out_crops
 
-RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 REFERENCE = "round"
 
@@ -68,27 +62,17 @@ def row(channel: str, reference: np.ndarray, points: np.ndarray, seconds: np.nda
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="+")
+    parser = held_out.options(__doc__, crops=8, side=384, out="channels.json")
     parser.add_argument("--channels", nargs="+", default=["trellis", "dither"])
-    parser.add_argument("--crops", type=int, default=8)
-    parser.add_argument("--side", type=int, default=384)
-    parser.add_argument("--out", type=Path, default=RESULTS / "channels.json")
     arguments = parser.parse_args()
-    images = held_out_crops(arguments.data, DataConfig(validation_crops=arguments.crops, validation_crop=arguments.side))
+    images = held_out.crops_of(arguments)
     megapixels = len(STEPS) * sum(pixels[..., 0].size for pixels in images) / 1e6
     reference, seconds = measure(images, REFERENCE)
     rows = [row(REFERENCE, reference, reference, seconds, megapixels)]
     for channel in arguments.channels:
         rows.append(row(channel, reference, *measure(images, channel), megapixels))
         print(f"{channel}: {rows[-1]['bd_rate_percent']:+.2f} %", flush=True)
-    document = {
-        "data": f"{len(images)} centre crops, at most {arguments.side}x{arguments.side}, of held-out photographs",
-        "steps": STEPS,
-        "model": load_model().id.hex(),
-        "rows": rows,
-        **environment(),
-    }
+    document = held_out.document(images, arguments.side, STEPS, rows)
     arguments.out.write_text(json.dumps(document, indent=1) + "\n")
 
 

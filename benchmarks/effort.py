@@ -7,7 +7,6 @@ the mean curve over all crops and as the range over the crops. Each effort is wr
 efforts stay where data, steps and model are the same; one thread.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,18 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
+import held_out
 from channels import bd_rates
-from flowcodec.benchmark.environment import environment
 from flowcodec.model.effort import DEFAULT_EFFORT, refiner_of
-from flowcodec.runtime.bundle import load_model
 from flowcodec.runtime.decode import decode_picture
 from flowcodec.runtime.encode import EncodeSettings, encode_picture
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.quality import psnr_db
-from flowcodec.training.config import DataConfig
-from flowcodec.training.data import held_out_crops
 
-RESULTS = Path(__file__).parents[1] / "results"
 STEPS = (10.0, 30.0, 90.0)
 
 
@@ -67,23 +62,13 @@ def known_rows(path: Path, document: dict[str, Any]) -> dict[int, dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="+")
+    parser = held_out.options(__doc__, crops=4, side=192, out="effort.json")
     parser.add_argument("--efforts", type=int, nargs="+", default=[4, 5, 6, 7])
-    parser.add_argument("--crops", type=int, default=4)
-    parser.add_argument("--side", type=int, default=192)
-    parser.add_argument("--out", type=Path, default=RESULTS / "effort.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = held_out_crops(arguments.data, DataConfig(validation_crops=arguments.crops, validation_crop=arguments.side))
+    images = held_out.crops_of(arguments)
     megapixels = len(STEPS) * sum(pixels[..., 0].size for pixels in images) / 1e6
-    document: dict[str, Any] = {
-        "data": f"{len(images)} centre crops, at most {arguments.side}x{arguments.side}, of held-out photographs",
-        "steps": STEPS,
-        "model": load_model().id.hex(),
-        "rows": [],
-        **environment(),
-    }
+    document = held_out.document(images, arguments.side, STEPS, [])
     rows = known_rows(arguments.out, document)
     reference, seconds = measure(images, DEFAULT_EFFORT)
     rows[DEFAULT_EFFORT] = row(DEFAULT_EFFORT, reference, reference, seconds, megapixels)

@@ -8,6 +8,7 @@ Reference: Daubechies & Sweldens, Factoring wavelet transforms into lifting step
 synthesis vectors have unit norm, which makes a squared error in the latent a squared error in the image.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -185,6 +186,13 @@ def analyse_level_fixed(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for band, values in enumerate((hl, lh, hh)):
             detail[3 * plane + band, : values.shape[0], : values.shape[1]] = values
     return ll, detail
+
+
+def plain_details(planes: np.ndarray) -> Iterator[np.ndarray]:
+    """(3C, h, w) of each level of the wavelet alone, fine to coarse, of float planes (C, H, W)."""
+    for _ in range(level_count(*planes.shape[1:])):
+        planes, detail = analyse_level(planes)
+        yield detail
 
 
 def synthesise_level(ll: np.ndarray, detail: np.ndarray, height: int, width: int, threads: int = 1) -> np.ndarray:

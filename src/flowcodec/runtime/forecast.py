@@ -9,7 +9,7 @@ to correct it.
 import numpy as np
 
 from flowcodec.runtime.color import rgb_to_ycc
-from flowcodec.runtime.flow import analyse_level, level_count
+from flowcodec.runtime.flow import plain_details
 from flowcodec.runtime.step import STEP_COUNT, log2_step
 
 _RATE_GAIN, _WATER = 2.0, 7.5
@@ -26,9 +26,7 @@ class Forecast:
         self.samples = pixels.size
         count = (_LOG2_HIGH - _LOG2_LOW) * _BINS_PER_OCTAVE
         self._counts = np.zeros(count)
-        planes = rgb_to_ycc(pixels)
-        for _ in range(level_count(*pixels.shape[:2])):
-            planes, detail = analyse_level(planes)
+        for detail in plain_details(rgb_to_ycc(pixels)):
             log2_energy = np.log2(np.maximum(detail.reshape(-1) ** 2, np.float32(2.0**_LOG2_LOW)))
             bins = ((log2_energy - _LOG2_LOW) * _BINS_PER_OCTAVE).astype(np.int64)
             self._counts += np.bincount(bins, minlength=count)[:count]

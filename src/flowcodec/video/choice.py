@@ -3,7 +3,7 @@
 import numpy as np
 
 from flowcodec.runtime.color import rgb_to_ycc
-from flowcodec.runtime.flow import analyse_level, level_count
+from flowcodec.runtime.flow import plain_details
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.video import CodedFrame
 
@@ -23,11 +23,8 @@ def kept_share(pixels: np.ndarray, prediction: np.ndarray, step: float) -> float
 
 
 def _bits(planes: np.ndarray, step: float) -> float:
-    bits = 0.0
-    for _ in range(level_count(*planes.shape[1:])):
-        planes, detail = analyse_level(planes)
-        bits += float(np.log2(1 + detail * detail / np.float32(_NOISE * step**2)).sum()) / 2
-    return bits
+    noise = np.float32(_NOISE * step**2)
+    return sum(float(np.log2(1 + detail * detail / noise).sum()) / 2 for detail in plain_details(planes))
 
 
 def cost(frame: CodedFrame, pixels: np.ndarray) -> float:

@@ -65,8 +65,12 @@ def estimate(current: np.ndarray, previous: np.ndarray, step: float = 16.0, mode
     The block size with the lower cost is taken. ``model``: the state of the vectors' coder.
     """
     now, before = luma(current), luma(previous)
-    flow = dense_flow(now, before)
-    blocks, model = Blocks(now, before), model or VectorModel()
+    return _reduced(now, before, dense_flow(now, before), step, model or VectorModel())
+
+
+def _reduced(now: np.ndarray, before: np.ndarray, flow: np.ndarray, step: float, model: VectorModel) -> Motion:
+    """The dense flow of two lumas as block vectors."""
+    blocks = Blocks(now, before)
     small, large = BLOCK_SIZES
     coarse = _Field(blocks, _medians(flow, large), large, step, model)
     coarse.offer(np.zeros(2, np.int32))
@@ -195,9 +199,10 @@ def is_cut(current: np.ndarray, previous: np.ndarray) -> bool:
     # The cheapest prediction that does it will do.
     if not misses(before):
         return False
+    flow = dense_flow(now, before)
     if max(now.shape) <= _LARGEST:
-        places = _places(*now.shape) + dense_flow(now, before)
+        places = _places(*now.shape) + flow
         if not misses(cv2.remap(before, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)):
             return False
-    motion = estimate(current, previous, _CUT_STEP)
+    motion = _reduced(now, before, flow, _CUT_STEP, VectorModel())
     return misses(compensate(before[None].astype(np.int32), motion.vectors, motion.block)[0].clip(0, 255).astype(np.uint8))
