@@ -1,14 +1,16 @@
 """Measures of detail, on pictures whose detail is known."""
 
 import math
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from flowcodec.benchmark import detail
 from flowcodec.benchmark.classical import Jpeg
-from flowcodec.benchmark.metrics import COLUMNS, METRICS, choose, measure_all
+from flowcodec.benchmark.metrics import COLUMNS, METRICS, choose
 from flowcodec.demo import PHOTO
 from flowcodec.errors import InputError
 from flowcodec.runtime.image import read_picture
@@ -82,9 +84,12 @@ def test_the_pyramid_and_gradient_equal_scipy(picture: np.ndarray) -> None:
 
 def test_metrics_return_the_columns_they_name(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose(None)
-    found = measure_all(chosen, picture, blurred(picture))
-    assert set(found) == {column for metric in chosen for column in metric.columns} <= set(COLUMNS)
-    assert measure_all(choose(["psnr"]), picture, picture) == {"psnr_db": None}
+    for metric in chosen:
+        against_original = metric.against(picture)
+        found = against_original(blurred(picture))
+        assert set(found) == set(metric.columns) <= set(COLUMNS)
+        assert against_original(blurred(picture)) == found, "what is kept of the original stays as it is"
+    assert METRICS["psnr"].measure(picture, picture) == {"psnr_db": None}
     assert [metric.name for metric in choose(["detail"])] == ["psnr", "detail"]
     with pytest.raises(InputError, match=r"--metric: expected one of psnr, .* found 'vmaf'"):
         choose(["vmaf"])
@@ -102,6 +107,24 @@ def test_ssimulacra2_falls_with_quality(picture: np.ndarray) -> None:
     assert scores == sorted(scores) and scores[0] < 30 < 50 < scores[1] < 80 < scores[2] < 100
     assert measure(picture, picture)["ssimulacra2"] == pytest.approx(100, abs=0.01)
     assert measure(picture[:7], picture[:7]) == {"ssimulacra2": None}
+
+
+@pytest.mark.parametrize("size", [(96, 120), (61, 83), (8, 200)])
+def test_ssimulacra2_equals_its_package(size: tuple[int, int]) -> None:
+    package = pytest.importorskip("ssimulacra2")
+    from flowcodec.benchmark import ssimulacra2
+
+    original = read_picture(PHOTO).pixels[100 : 100 + size[0], 200 : 200 + size[1]]
+    score = ssimulacra2.against(original)
+    for quality in (10, 60):
+        decoded = Jpeg().decode(Jpeg().encode(original, quality))
+        assert score(decoded) == package.compute_ssimulacra2(in_file(original), in_file(decoded))
+
+
+def in_file(pixels: np.ndarray) -> BytesIO:
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "BMP")
+    return stream
 
 
 def test_st_lpips_is_zero_for_equal_pictures_and_forgives_a_shift(picture: np.ndarray) -> None:

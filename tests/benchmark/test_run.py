@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,43 @@ def test_several_workers_give_the_same_rows(folder: Path, tmp_path: Path) -> Non
     one = run_benchmark([folder], codecs, tmp_path / "one.json", timing=False)
     two = run_benchmark([folder], codecs, tmp_path / "two.json", workers=2, timing=False)
     assert one["rows"] == two["rows"] and len(one["rows"]) == 2 * (len(Jpeg.settings) + len(WebP.settings))
+
+
+def test_the_document_says_how_long_its_runs_took(folder: Path, tmp_path: Path) -> None:
+    class Slow(Quantiser):
+        def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+            sleep(0.05)
+            return super().encode(pixels, setting)
+
+    out = tmp_path / "kodak.json"
+    start = perf_counter()
+    (first,) = run_benchmark([folder], [Slow()], out, busy=True)["runs"]
+    assert 6 * 0.05 <= first["seconds"] <= perf_counter() - start + 0.1, "four rows, and a first call of each shape"
+    assert (first["rows"], first["of"], first["workers"], first["timed"]) == (4, 4, 1, False)
+    assert first["codecs"] == ["quantiser"] and first["metrics"] == ["psnr", "ms-ssim"] and first["machine"]["cores"] >= 1
+
+    assert run_benchmark([folder], [Slow()], out, busy=True)["runs"] == [first], "nothing was measured"
+    more = run_benchmark([folder], [Slow(settings=(4.0, 8.0, 16.0))], out, busy=True)["runs"]
+    assert [(run["rows"], run["of"]) for run in more] == [(4, 4), (2, 2)] and more[0] == first
+    another = run_benchmark([folder], [Quantiser(name="another")], out, busy=True)["runs"]
+    assert another[:2] == more and another[2]["codecs"] == ["another"]
+    anew = run_benchmark([folder], [Quantiser()], out, busy=True, resume=False)["runs"]
+    assert [(run["codecs"], run["rows"]) for run in anew] == [(["another"], 4), (["quantiser"], 4)]
+
+
+def test_images_come_one_after_the_other_and_codecs_are_warmed_once(folder: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20), "red").save(folder / "three.png")
+    calls = []
+
+    class Seen(Quantiser):
+        def encode(self, pixels: np.ndarray, setting: float) -> bytes:
+            calls.append((self.name, pixels.shape[0]))
+            return super().encode(pixels, setting)
+
+    codecs = [Seen("first", (4.0,)), Seen("last", (4.0,))]
+    run_benchmark([folder], codecs, tmp_path / "kodak.json")
+    warm, cold = [("last", 20), ("first", 20)], [("last", 24), ("last", 24), ("first", 24), ("first", 24)]
+    assert calls == [("last", 20), *warm[:1], ("first", 20), *warm[1:], *warm, *cold]
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:

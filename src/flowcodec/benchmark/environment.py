@@ -18,8 +18,12 @@ def environment() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Kind of machine: processor and the cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu(), "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+    return {"cpu": _cpu(), "cores": usable_cores(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> str:

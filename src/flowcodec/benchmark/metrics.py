@@ -1,43 +1,52 @@
 """What is measured of a decoded picture: groups of columns of a result row, some through optional packages.
 
 A metric compares uint8 (H, W, 3) arrays of equal shape and returns values by column name. None means "not defined for these
-pixels": the PSNR of equal pictures, MS-SSIM of pictures too small for it.
+pixels": the PSNR of equal pictures, MS-SSIM of pictures too small for it. Many pictures are compared with one original, so a
+metric takes the original first, and may keep what it computes of it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from flowcodec.benchmark import detail
 from flowcodec.errors import InputError
 from flowcodec.runtime.quality import ms_ssim, psnr_db
 
 Values = dict[str, Any]
+Compare = Callable[[np.ndarray], Values]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """``columns`` are what ``measure(reference, image)`` returns; ``package`` is the one it needs, if any.
+    """``against(reference)`` gives the function that measures a picture; ``columns`` are what that returns.
 
-    ``every``: only every so many-th setting of a codec is measured, for what takes longer than a codec.
+    ``package`` is the one it needs, if any. ``every``: only every so many-th setting of a codec is measured, for what takes
+    longer than a codec.
     """
 
     name: str
     columns: tuple[str, ...]
-    measure: Callable[[np.ndarray, np.ndarray], Values]
+    against: Callable[[np.ndarray], Compare]
     package: str | None = None
     every: int = 1
     by_default: bool = True
 
     def available(self) -> bool:
         return self.package is None or find_spec(self.package) is not None
+
+    def measure(self, reference: np.ndarray, image: np.ndarray) -> Values:
+        return self.against(reference)(image)
+
+
+def _pairwise(measure: Callable[[np.ndarray, np.ndarray], Values]) -> Callable[[np.ndarray], Compare]:
+    """A metric that keeps nothing of the original."""
+    return lambda reference: partial(measure, reference)
 
 
 def _psnr(reference: np.ndarray, image: np.ndarray) -> Values:
@@ -57,16 +66,11 @@ def _detail(reference: np.ndarray, image: np.ndarray) -> Values:
     }
 
 
-def _ssimulacra2(reference: np.ndarray, image: np.ndarray) -> Values:
-    """SSIMULACRA 2 by the package of that name: 100 is equal, 90 hardly to be told apart, 50 medium, negative very poor.
+def _ssimulacra2(reference: np.ndarray) -> Compare:
+    from flowcodec.benchmark.ssimulacra2 import against
 
-    None for pictures with a side below 8, which it does not score. The package reads files; uncompressed ones are handed over.
-    """
-    from ssimulacra2 import compute_ssimulacra2
-
-    if min(reference.shape[:2]) < 8:
-        return {"ssimulacra2": None}
-    return {"ssimulacra2": float(compute_ssimulacra2(*(_bmp(x) for x in (reference, image))))}
+    score = against(reference)
+    return lambda image: {"ssimulacra2": score(image)}
 
 
 def _st_lpips(reference: np.ndarray, image: np.ndarray) -> Values:
@@ -88,30 +92,23 @@ def _cached(load: Callable[[], Any]) -> Any:
     return load()
 
 
-def _bmp(pixels: np.ndarray) -> BytesIO:
-    stream = BytesIO()
-    Image.fromarray(pixels).save(stream, "BMP")
-    stream.seek(0)
-    return stream
-
-
 def finite(value: float) -> float | None:
     """JSON has no infinity: the PSNR of equal pictures is None."""
     return value if math.isfinite(value) else None
 
 
 THINNED = 3
-"""Metrics slower than most codecs are measured at every third setting: five or six points make their curve."""
+"""Metrics slower than most codecs are measured at every third setting: four points make their curve."""
 _DETAIL = ("detail_energy", "detail_kept", "gradient_similarity", "edge_psnr_db")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("psnr", ("psnr_db",), _psnr),
-        Metric("ms-ssim", ("ms_ssim",), _ms_ssim),
-        Metric("detail", ("psnr_y_db", *_DETAIL), _detail, every=THINNED),
+        Metric("psnr", ("psnr_db",), _pairwise(_psnr)),
+        Metric("ms-ssim", ("ms_ssim",), _pairwise(_ms_ssim)),
+        Metric("detail", ("psnr_y_db", *_DETAIL), _pairwise(_detail), every=THINNED),
         Metric("ssimulacra2", ("ssimulacra2",), _ssimulacra2, "ssimulacra2", every=THINNED),
-        Metric("st-lpips", ("st_lpips",), _st_lpips, "stlpips_pytorch", every=THINNED, by_default=False),
+        Metric("st-lpips", ("st_lpips",), _pairwise(_st_lpips), "stlpips_pytorch", every=THINNED, by_default=False),
     )
 }
 COLUMNS = tuple(column for metric in METRICS.values() for column in metric.columns)
@@ -131,7 +128,3 @@ def choose(names: Sequence[str] | None) -> tuple[Metric, ...]:
             package = (METRICS[name].package or "").replace("_", "-")
             raise InputError(f"--metric {name}: needs the package {package}: pip install {package}")
     return tuple(metric for metric in METRICS.values() if metric.name in {"psnr", *names})
-
-
-def measure_all(metrics: Sequence[Metric], reference: np.ndarray, image: np.ndarray) -> Values:
-    return {name: value for metric in metrics for name, value in metric.measure(reference, image).items()}

@@ -24,7 +24,7 @@ class JpegXl:
     name = "JPEG XL"
     package = "imagecodecs"
     effort = 7
-    settings: tuple[float, ...] = (25, 20, 15, 11, 8, 6, 4.5, 3.2, 2.2, 1.5, 1.0, 0.7, 0.45, 0.3)
+    settings: tuple[float, ...] = (25, 15, 8, 3.2, 2.2, 1.5, 1.0, 0.7, 0.45, 0.3)
 
     def describe(self) -> dict[str, Any]:
         import imagecodecs
@@ -50,7 +50,7 @@ class HevcIntra:
     name = "HEVC intra"
     package = "pillow_heif"
     fixed = {"chroma": 444, "enc_params": {"preset": "slow", "tune": "psnr"}}  # noqa: RUF012
-    settings: tuple[float, ...] = (4, 8, 13, 18, 24, 30, 36, 42, 48, 55, 62, 68)
+    settings: tuple[float, ...] = (4, 8, 18, 24, 30, 36, 48, 55, 62, 68)
 
     def describe(self) -> dict[str, Any]:
         import pillow_heif

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -21,16 +22,18 @@ import numpy as np
 from flowcodec.benchmark.datasets import Kind, SourceImage, find_images
 from flowcodec.benchmark.document import Codec, Document
 from flowcodec.benchmark.environment import environment
-from flowcodec.benchmark.metrics import METRICS, Metric, measure_all
+from flowcodec.benchmark.metrics import METRICS, Compare, Metric
 from flowcodec.benchmark.rows import Row
 from flowcodec.errors import InputError
 
 Progress = Callable[[int, int], None]
 Result = TypeVar("Result")
 Work = TypeVar("Work")
-WRITE_EVERY_S = 10.0
+WRITE_EVERY_S = 30.0
 """What a power cut may cost; an interrupt costs nothing."""
 USUAL = (METRICS["psnr"], METRICS["ms-ssim"])
+_WARM: set[tuple[str, tuple[int, ...]]] = set()
+"""Codecs that this process has run, and on what shape of picture: the first call takes longer than others."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,10 @@ def run_benchmark(
     """Measures ``codecs`` on the images of ``paths`` and writes ``out``; returns what it wrote.
 
     For the 24 Kodak images, published curves are read from ``anchors/kodak_anchors.json`` beside ``out``, where that exists.
-    Rows of codecs that are not in this run stay. ``busy`` is for a machine that does other work too: CPU seconds are kept, wall
-    seconds are not; without ``timing`` neither is. ``repeats`` is over how many calls a time is the median; ``resume=False``
-    measures anew. ``progress(done, total)`` counts rows. A codec that fails on an image gets a row that says so. Everything that
+    Rows of codecs that are not in this run stay; ``runs`` of the document says how long this one took. ``busy`` is for a machine
+    that does other work too: CPU seconds are kept, wall seconds are not; without ``timing`` neither is. ``repeats`` is over how
+    many calls a time is the median; ``resume=False`` measures anew. ``progress(done, total)`` counts rows. A codec that fails on
+    an image gets a row that says so. Everything that
     can be refused is refused before the first codec runs. Raises InputError.
     """
     if workers < 1 or repeats < 1:
@@ -81,17 +85,20 @@ def run_benchmark(
     images = find_images(paths, kind, limit)
     document = Document(out, images)
     surroundings = environment() | {"workers": workers, "timed": timing and not busy}
-    tasks = []
     for codec in codecs:
         document.begin(codec, surroundings, resume)
-        for image in images:
+    tasks = []
+    for image in images:
+        for codec in reversed(codecs):  # ours, the slowest, is the last of the list: no worker shall wait for it at the end
             wanted = tuple(_missing(document, codec, image.name, metrics))
             if wanted:
                 tasks.append(Task(codec, image, wanted, timing and not busy, timing, repeats))
     total = sum(len(task.wanted) for task in tasks)
+    document.begin_run(codecs, surroundings, [metric.name for metric in metrics], total)
     done, written = 0, perf_counter()
+    _WARM.clear()
     try:
-        for rows in execute(measure, tasks, workers):
+        for rows in execute(measure, tasks, min(workers, len(tasks)) or 1):
             document.add(rows)
             if perf_counter() - written > WRITE_EVERY_S:
                 document.write()
@@ -116,22 +123,29 @@ def _missing(document: Document, codec: Codec, image: str, metrics: Sequence[Met
 def measure(task: Task) -> list[Row]:
     """The rows of one task."""
     pixels = task.image.pixels()
-    if task.cpu:
-        with suppress(Exception):  # a first call only warms up; what fails here fails again, and is noted, below
+    kind = task.codec.name, pixels.shape
+    if task.cpu and kind not in _WARM:
+        _WARM.add(kind)
+        with suppress(Exception):  # what fails here fails again, and is noted, below
             task.codec.decode(task.codec.encode(pixels, task.wanted[0].setting))
-    return [_measure_or_note(task, pixels, wanted) for wanted in task.wanted]
+
+    @cache
+    def against_original(metric: str) -> Compare:
+        return METRICS[metric].against(pixels)
+
+    return [_measure_or_note(task, pixels, wanted, against_original) for wanted in task.wanted]
 
 
-def _measure_or_note(task: Task, pixels: np.ndarray, wanted: Wanted) -> Row:
+def _measure_or_note(task: Task, pixels: np.ndarray, wanted: Wanted, against_original: Callable[[str], Compare]) -> Row:
     """Whatever a rival's library raises is a result too: it failed on this image."""
     try:
-        return _measure_one(task, pixels, wanted)
+        return _measure_one(task, pixels, wanted, against_original)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         return Row(task.codec.name, task.image.name, wanted.setting, size_bytes=None, bpp=None, error=text)
 
 
-def _measure_one(task: Task, pixels: np.ndarray, wanted: Wanted) -> Row:
+def _measure_one(task: Task, pixels: np.ndarray, wanted: Wanted, against_original: Callable[[str], Compare]) -> Row:
     data, encode_s, encode_cpu_s = _timed(lambda: task.codec.encode(pixels, wanted.setting), task.repeats)
     decoded, decode_s, decode_cpu_s = _timed(lambda: task.codec.decode(data), task.repeats)
     if decoded.shape != pixels.shape or decoded.dtype != np.uint8:
@@ -142,7 +156,7 @@ def _measure_one(task: Task, pixels: np.ndarray, wanted: Wanted) -> Row:
         setting=wanted.setting,
         size_bytes=len(data),
         bpp=8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
-        measures=measure_all([METRICS[name] for name in wanted.metrics], pixels, decoded),
+        measures={column: value for name in wanted.metrics for column, value in against_original(name)(decoded).items()},
         encode_s=encode_s if task.wall else None,
         decode_s=decode_s if task.wall else None,
         encode_cpu_s=encode_cpu_s if task.cpu else None,

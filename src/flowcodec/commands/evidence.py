@@ -49,7 +49,10 @@ def benchmark(
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the decodes of a few images at a few rates, for the report.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one core each.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, one core each. By default one for each core; films: 1.", show_default=False),
+    ] = None,
     timing: Annotated[bool, typer.Option(help="Measure times as well.")] = True,
     busy: Annotated[bool, typer.Option("--busy", help="The machine does other work: CPU seconds only.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Calls of which a time is the median.")] = 1,
@@ -58,6 +61,7 @@ def benchmark(
     """Measure rate, distortion, detail and time of FlowCodec and its rivals on whole files, really decoded."""
     from flowcodec.benchmark.codecs import QUICK_IMAGES, Thinned, choose_codecs
     from flowcodec.benchmark.datasets import find_images, guess
+    from flowcodec.benchmark.environment import usable_cores
     from flowcodec.benchmark.keep import keep_decodes
     from flowcodec.benchmark.metrics import choose
     from flowcodec.benchmark.run import run_benchmark
@@ -68,7 +72,7 @@ def benchmark(
     if dataset == "films" or dataset == "youtube-8m":
         if metric or keep or repeats != 1:
             raise InputError("--metric, --keep, --repeats: are for images; films have their own measures")
-        _benchmark_films(paths, out, codec, dataset == "youtube-8m", limit, quick, workers, busy or not timing, not fresh)
+        _benchmark_films(paths, out, codec, dataset == "youtube-8m", limit, quick, workers or 1, busy or not timing, not fresh)
         return
     codecs: Sequence[Codec] = choose_codecs(codec)
     metrics = choose(["psnr", "ms-ssim"] if quick and not metric else metric)
@@ -82,7 +86,7 @@ def benchmark(
             kind=dataset,
             limit=limit,
             metrics=metrics,
-            workers=workers,
+            workers=workers or usable_cores(),
             timing=timing,
             busy=busy,
             repeats=repeats,

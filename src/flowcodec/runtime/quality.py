@@ -8,11 +8,14 @@ from flowcodec.errors import InputError
 
 _PEAK = 255.0
 _WINDOW, _SIGMA = 11, 1.5
+_WEIGHTS = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * _SIGMA**2))
+_WEIGHTS /= _WEIGHTS.sum()
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_MS_SSIM_SIDE = (_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 """Pixels; below this the coarsest scale has no whole window."""
-_STRIP_ROWS = 256
+_STRIP_ROWS = 64
+"""Few enough that what is computed of a strip stays in a core's cache."""
 
 
 def psnr_db(reference: np.ndarray, image: np.ndarray) -> float:
@@ -57,40 +60,54 @@ def _channel_ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """One channel (H, W) of each."""
     product = 1.0
     for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
-        ssim, contrast = _similarity(a, b)
         last = scale == len(_SCALE_WEIGHTS)
-        product *= max(ssim if last else contrast, 0.0) ** weight
+        product *= max(_similarity(a, b, luminance=last), 0.0) ** weight
         if not last:
             a, b = _half(a), _half(b)
     return product
 
 
-def _similarity(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """(mean SSIM, mean of its contrast-structure factor) over all whole windows; in strips, so that little memory is held."""
+def _similarity(a: np.ndarray, b: np.ndarray, *, luminance: bool) -> float:
+    """Mean over all whole windows of SSIM's contrast-structure factor, or of the whole of SSIM with ``luminance``.
+
+    The factor is (2 cov(x, y) + C2) / (var x + var y + C2), and only the sum of the variances is needed.
+    """
     rows, columns = (extent - _WINDOW + 1 for extent in a.shape)
-    sums = np.zeros(2)
+    total = 0.0
     for top in range(0, rows, _STRIP_ROWS):
         x, y = (image[top : top + _STRIP_ROWS + _WINDOW - 1].astype(np.float64) for image in (a, b))
-        mean_x, mean_y, xx, yy, xy = (_blur(v) for v in (x, y, x * x, y * y, x * y))
-        contrast = (2 * (xy - mean_x * mean_y) + _C2) / (xx - mean_x**2 + yy - mean_y**2 + _C2)
-        ssim = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1) * contrast
-        sums += ssim.sum(), contrast.sum()
-    ssim_mean, contrast_mean = sums / (rows * columns)
-    return float(ssim_mean), float(contrast_mean)
+        mean_x, mean_y = _blur(x), _blur(y)
+        products, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+        similarity = (2 * (_blur(x * y) - products) + _C2) / (_blur(x * x + y * y) - squares + _C2)
+        if luminance:
+            similarity *= (2 * products + _C1) / (squares + _C1)
+        total += float(similarity.sum())
+    return total / (rows * columns)
 
 
 def _blur(image: np.ndarray) -> np.ndarray:
     """(H, W) -> (H - 10, W - 10): Gaussian-weighted means over whole windows."""
-    weights = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * _SIGMA**2))
-    weights /= weights.sum()
-    rows, columns = (extent - _WINDOW + 1 for extent in image.shape)
-    down = sum(w * image[k : k + rows] for k, w in enumerate(weights))
-    return sum(w * down[:, k : k + columns] for k, w in enumerate(weights))
+    down = _weigh([image[k : len(image) - _WINDOW + 1 + k] for k in range(_WINDOW)])
+    return _weigh([down[:, k : down.shape[1] - _WINDOW + 1 + k] for k in range(_WINDOW)])
+
+
+def _weigh(shifted: list[np.ndarray]) -> np.ndarray:
+    """Mean of the _WINDOW shifted copies by the Gaussian's weights, which are the same on both sides."""
+    half = _WINDOW // 2
+    total = shifted[half] * _WEIGHTS[half]
+    pair = np.empty_like(total)
+    for weight, before, after in zip(_WEIGHTS[:half], shifted[:half], shifted[::-1], strict=False):
+        np.add(before, after, out=pair)
+        pair *= weight
+        total += pair
+    return total
 
 
 def _half(image: np.ndarray) -> np.ndarray:
     """(H, W) -> (ceil(H/2), ceil(W/2)): 2x2 means; an odd side is bordered by zeros on both ends, as pytorch-msssim does."""
     odd = [(extent % 2, extent % 2) for extent in image.shape]
     image = np.pad(image.astype(np.float64), odd)
-    rows, columns = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-    return image[:rows, :columns].reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3))
+    rows, columns = (extent // 2 * 2 for extent in image.shape)
+    image = image[:rows, :columns]
+    pairs = image[0::2] + image[1::2]
+    return (pairs[:, 0::2] + pairs[:, 1::2]) / 4
