@@ -159,6 +159,21 @@ def dataset_table(document: Mapping[str, Any]) -> str:
     return markdown_table(header, rows) + note
 
 
+def runs_table(document: Mapping[str, Any]) -> str:
+    """How long the runs took that the rows of a benchmark are of."""
+    rows = [
+        [
+            ", ".join(run["codecs"]),
+            f"{run['rows']} of {run['of']}",
+            f"{run['workers']}, {'times of an idle machine' if run['timed'] else 'busy machine'}",
+            number(run["seconds"] / 60, ".1f"),
+            f"{run['machine']['cpu']}, {run['machine']['cores']} cores",
+        ]
+        for run in document["runs"]
+    ]
+    return markdown_table(["codecs", "rows", "workers", "minutes", "machine"], rows)
+
+
 def generations_table(document: Mapping[str, Any]) -> str:
     rows = [
         [name, f"{means['psnr_db'][0]:.2f}", f"{means['lost_after_first_db']:.2f}", f"{means['relative_size'][-1]:.3f}"]
@@ -249,6 +264,8 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
         result |= {"rivals": rivals_table(found["rivals"]), "training_speed": training_table(found["rivals"])}
     if "rivals_lossless" in found:
         result["rivals_lossless"] = study_table(found["rivals_lossless"])
+    if found.get("kodak", {}).get("runs"):
+        result["kodak_runs"] = runs_table(found["kodak"])
     for name in ("cifar10", "imagenet"):
         if name in found:
             result[name] = dataset_table(found[name])

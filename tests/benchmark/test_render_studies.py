@@ -53,6 +53,14 @@ def test_speed_of_training_counts_to_the_same_loss(rivals: dict) -> None:
     assert cells[0] == "VQ 1 (halvings 2)" and cells[5:] == ["20", "4", "20", "4"]
 
 
+def test_runs_say_what_took_how_long() -> None:
+    run = {"seconds": 750.0, "rows": 9, "of": 12, "codecs": ["JPEG", "WebP"], "workers": 2, "timed": True}
+    machine = {"cpu": "a processor", "cores": 2}
+    text = SCRIPT["blocks"]({"kodak": {"runs": [run | {"machine": machine}]}})["kodak_runs"]
+    assert "| JPEG, WebP | 9 of 12 | 2, times of an idle machine | 12.5 | a processor, 2 cores |" in text
+    assert "kodak_runs" not in SCRIPT["blocks"]({"kodak": {}})
+
+
 def test_a_page_is_filled_and_blocks_without_results_stay(rivals: dict, tmp_path: Path, monkeypatch) -> None:
     results = tmp_path / "results"
     (results / "rivals").mkdir(parents=True)
