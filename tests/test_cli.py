@@ -241,3 +241,13 @@ def test_benchmark_writes_results(settings_seen, tmp_path):
     run("benchmark", tmp_path / "a.png", "--codec", "JPEG", "--out", out, "--no-timing")
     assert {row["codec"] for row in json.loads(out.read_text())["rows"]} == {"JPEG"}
     assert "JPEG 2000" in error_of("benchmark", tmp_path / "a.png", "--codec", "nonsense", "--out", out)
+
+
+def test_a_count_that_goes_in_leaps_is_shown_at_every_tenth(capsys):
+    from flowcodec.progress import CountReport
+
+    with CountReport("measuring") as progress:
+        for done in range(7, 100, 7):
+            progress(done, 98)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("/")[0] for line in lines] == ["14", "21", "35", "42", "49", "63", "70", "84", "91", "98"]

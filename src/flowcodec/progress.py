@@ -73,10 +73,11 @@ class CountReport(_Report):
 
     def __init__(self, description: str) -> None:
         super().__init__(description)
-        self.description = description
+        self.description, self._tenths = description, 0
 
     def __call__(self, done: int, total: int) -> None:
-        self.show(self.description, done, total, done * 10 // total > (done - 1) * 10 // total)
+        before, self._tenths = self._tenths, done * 10 // total
+        self.show(self.description, done, total, self._tenths > before)
 
 
 class FilmReport(_Report):
