@@ -130,7 +130,7 @@ def test_the_document_says_how_long_its_runs_took(folder: Path, tmp_path: Path) 
     out = tmp_path / "kodak.json"
     start = perf_counter()
     (first,) = run_benchmark([folder], [Slow()], out, busy=True)["runs"]
-    assert 6 * 0.05 <= first["seconds"] <= perf_counter() - start + 0.1, "four rows, and a first call of each shape"
+    assert 0.3 <= first["seconds"] <= perf_counter() - start + 0.1, "four rows, and a first call of each shape"
     assert (first["rows"], first["of"], first["workers"], first["timed"]) == (4, 4, 1, False)
     assert first["codecs"] == ["quantiser"] and first["metrics"] == ["psnr", "ms-ssim"] and first["machine"]["cores"] >= 1
 
@@ -255,11 +255,12 @@ def test_a_failure_is_a_row_that_is_listed_and_tried_again(folder: Path, tmp_pat
 def test_a_new_metric_is_added_to_rows_that_are_there(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "kodak.json"
     settings = tuple(float(k) for k in range(2, 9))
-    run_benchmark([folder], [Quantiser(settings=settings)], out, timing=False)
+    run_benchmark([folder], [Quantiser(settings=settings)], out)
     codec = Quantiser(settings=settings)
     document = run_benchmark([folder], [codec], out, timing=False, metrics=[METRICS["detail"]])
     assert codec.encoded == 2 * 3, "settings 0, 3 and 6 of each image"
     first, second = document["rows"][:2]
+    assert first["encode_s"] > 0, "an untimed run leaves times as they are"
     assert len(first["detail_kept"]) == 4 and "psnr_db" in first and "detail_kept" not in second
     curve = document["curves"][0]
     assert sum(value is not None for value in curve["detail_kept_1"]) == 3 and None not in curve["psnr_db"]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowcodec.benchmark.datasets import SourceImage, pixel_hash
-from flowcodec.benchmark.rows import Row
+from flowcodec.benchmark.rows import TIMES, Row
 from flowcodec.benchmark.summary import read_anchors, summarise
 from flowcodec.errors import InputError
 
@@ -73,7 +73,7 @@ class Document:
             if surroundings["timed"]:
                 kept = [row for row in kept if same_machine and (row.encode_s is not None or row.error)]
             elif not same_machine:
-                kept = [replace(row, encode_s=None, decode_s=None, encode_cpu_s=None, decode_cpu_s=None) for row in kept]
+                kept = [replace(row, **dict.fromkeys(TIMES)) for row in kept]
         self.rows = {key: row for key, row in self.rows.items() if row.codec != codec.name} | {row.key: row for row in kept}
         complete = len(kept) == len(codec.settings) * len(self.images)
         self.codecs[codec.name] = {**description, "environment": old["environment"] if complete else surroundings}
@@ -98,12 +98,14 @@ class Document:
         return row is None or row.error is not None or not set(columns) <= set(row.measures)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """New rows; columns that an equally large file of an earlier run already has, and these have not, are kept."""
+        """New rows; what an equally large file of an earlier run has and these have not, columns or times, is kept."""
         for row in rows:
             self._run["rows"] += 1
             old = self.rows.get(row.key)
-            same_file = old is not None and old.size_bytes == row.size_bytes and row.error is None
-            self.rows[row.key] = replace(row, measures=old.measures | row.measures) if old and same_file else row
+            if old is not None and old.size_bytes == row.size_bytes and row.error is None:
+                times = {name: getattr(old, name) for name in TIMES if getattr(row, name) is None}
+                row = replace(row, measures=old.measures | row.measures, **times)
+            self.rows[row.key] = row
 
     def write(self, *, intervals: bool = False) -> dict[str, Any]:
         """Replaces the file; rows in a fixed order, so that equal measurements give equal files; intervals take seconds."""

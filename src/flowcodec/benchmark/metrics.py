@@ -73,7 +73,7 @@ def _ssimulacra2(reference: np.ndarray) -> Compare:
     return lambda image: {"ssimulacra2": score(image)}
 
 
-def _st_lpips(reference: np.ndarray, image: np.ndarray) -> Values:
+def _st_lpips(reference: np.ndarray) -> Compare:
     """ST-LPIPS, AlexNet, lower is better: shift-tolerant LPIPS, whose values are not those of LPIPS.
 
     Reference: Ghildyal and Liu, Shift-tolerant perceptual similarity metric, 2022.
@@ -82,9 +82,14 @@ def _st_lpips(reference: np.ndarray, image: np.ndarray) -> Values:
 
     from flowcodec.benchmark.st_lpips import load
 
-    planes = [torch.from_numpy(x.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None] for x in (reference, image)]
-    with torch.no_grad():
-        return {"st_lpips": float(_cached(load)(*planes))}
+    network = _cached(load)
+
+    def features(pixels: np.ndarray) -> Any:
+        with torch.no_grad():
+            return network.features(torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None])
+
+    original = features(reference)
+    return lambda image: {"st_lpips": float(network.distance(original, features(image)))}
 
 
 @cache
@@ -108,7 +113,7 @@ METRICS: dict[str, Metric] = {
         Metric("ms-ssim", ("ms_ssim",), _pairwise(_ms_ssim)),
         Metric("detail", ("psnr_y_db", *_DETAIL), _pairwise(_detail), every=THINNED),
         Metric("ssimulacra2", ("ssimulacra2",), _ssimulacra2, "ssimulacra2", every=THINNED),
-        Metric("st-lpips", ("st_lpips",), _pairwise(_st_lpips), "stlpips_pytorch", every=THINNED, by_default=False),
+        Metric("st-lpips", ("st_lpips",), _st_lpips, "stlpips_pytorch", every=THINNED, by_default=False),
     )
 }
 COLUMNS = tuple(column for metric in METRICS.values() for column in metric.columns)

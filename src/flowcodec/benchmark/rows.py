@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _MEASURES_AFTER = "bpp"
-_OWN = ("codec", "image", "setting", "size_bytes", "bpp", "encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s", "error")
+TIMES = ("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
+_OWN = ("codec", "image", "setting", "size_bytes", "bpp", *TIMES, "error")
 
 
 @dataclass(frozen=True)

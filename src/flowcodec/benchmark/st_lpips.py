@@ -30,14 +30,17 @@ class StLpips(nn.Module):
         self.weights = dict(weights)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        total = torch.zeros(len(a))
-        for layer, (f, g) in enumerate(zip(self._features(a), self._features(b), strict=True)):
-            difference = (_unit(f) - _unit(g)) ** 2
-            total = total + F.conv2d(difference, self.weights[f"lin{layer}.model.1.weight"]).mean(dim=(1, 2, 3))
+        return self.distance(self.features(a), self.features(b))
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Of what ``features`` gives: (N,)"""
+        total = torch.zeros(len(a[0]))
+        for layer, (f, g) in enumerate(zip(a, b, strict=True)):
+            total = total + F.conv2d((f - g) ** 2, self.weights[f"lin{layer}.model.1.weight"]).mean(dim=(1, 2, 3))
         return total
 
-    def _features(self, x: Tensor) -> list[Tensor]:
-        """Output of each of the five layers."""
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Output of each of the five layers, of unit length at each pixel."""
         x = (x - torch.tensor(_SHIFT)[:, None, None]) / torch.tensor(_SCALE)[:, None, None]
         features = []
         for layer, (name, padding) in enumerate(zip(_CONVOLUTIONS, _PADDING, strict=True)):
@@ -45,7 +48,7 @@ class StLpips(nn.Module):
                 x = _blur_and_halve(F.max_pool2d(x, 3, stride=1))
             x = F.conv2d(x, self.weights[f"net.{name}.weight"], self.weights[f"net.{name}.bias"], padding=padding)
             x = F.relu(_blur_and_halve(x) if layer == 0 else x)
-            features.append(x)
+            features.append(_unit(x))
         return features
 
 
