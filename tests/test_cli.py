@@ -239,7 +239,9 @@ def test_benchmark_writes_results(settings_seen, tmp_path):
     Image.fromarray(noise(24, 24, 3)).save(tmp_path / "a.png")
     out = tmp_path / "results.json"
     run("benchmark", tmp_path / "a.png", "--codec", "JPEG", "--out", out, "--no-timing")
-    assert {row["codec"] for row in json.loads(out.read_text())["rows"]} == {"JPEG"}
+    document = json.loads(out.read_text())
+    assert {row["codec"] for row in document["rows"]} == {"JPEG"}
+    assert document["runs"][0]["workers"] == document["runs"][0]["machine"]["cores"], "one process for each core"
     assert "JPEG 2000" in error_of("benchmark", tmp_path / "a.png", "--codec", "nonsense", "--out", out)
 
 
