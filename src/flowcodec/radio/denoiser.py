@@ -15,6 +15,7 @@ import json
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ def read(path: Path) -> tuple[Denoiser, dict[str, object]]:
             weights = {name: torch.from_numpy(file[name].astype(np.float32)) for name in file.files if name != "facts"}
         network = Denoiser()
         network.load_state_dict(weights)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile) as error:
         raise InputError(f"{path}: expected weights of the analog mode's denoiser, found something else ({error})") from error
     return network.eval(), facts
 

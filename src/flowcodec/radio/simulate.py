@@ -21,7 +21,16 @@ from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.link import Link, find_link
 from flowcodec.radio.softcast import DctSystem
 from flowcodec.radio.systems import BroadcastSystem, DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Source
-from flowcodec.radio.transmission import DENOISER, HEADER_USES, PILOT_SPACING, PREAMBLE_USES, check_receiver, data_uses, uses_of
+from flowcodec.radio.transmission import (
+    DENOISER,
+    HEADER_USES,
+    LINEAR,
+    PILOT_SPACING,
+    PREAMBLE_USES,
+    check_receiver,
+    data_uses,
+    uses_of,
+)
 from flowcodec.runtime.bundle import load_model
 
 EXPERIMENTS = ("digital", "hybrid", "layered", "analog")
@@ -198,18 +207,21 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
 def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
     """``matched``: with the systems designed for the CSNR they are measured at."""
 
-    def system(at_db: float) -> tuple[str, Build]:
-        return f"{at_db:g}", lambda source, uses: BroadcastSystem(
-            source, layering.broadcast(source.ladder, uses, at_db), receiver
-        )
+    def system(at_db: float, receiver: str) -> tuple[str, Build]:
+        def build(source: Source, uses: int) -> System:
+            return BroadcastSystem(source, layering.broadcast(source.ladder, uses, at_db), receiver)
 
-    plan: dict[str, Choice] = {"analog": lambda *_: system(design)}
+        return f"{at_db:g}", build
+
+    def alone(source: Source, uses: int) -> System:
+        return AnalogSystem(source, transmit(source.image, uses, design))
+
+    plan: dict[str, Choice] = {"analog": lambda *_: system(design, receiver)}
+    if receiver != LINEAR:
+        plan["analog, linear receiver"] = lambda *_: system(design, LINEAR)
     if matched:
-        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db)
-    plan["analog, map of spectra alone"] = lambda *_: (
-        "map",
-        lambda source, uses: AnalogSystem(source, transmit(source.image, uses, design)),
-    )
+        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db, receiver)
+    plan["analog, map of spectra alone"] = lambda *_: ("map", alone)
     plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
     plan["linear DCT, 64 chunks"] = lambda *_: ("softcast", lambda source, uses: DctSystem(source, uses, design, (8,)))
     return plan
