@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -105,6 +106,7 @@ def train(data: Arrays, held_out: Arrays, steps: int, batch: int, minutes: float
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), 1.5e-3, betas=(0.9, 0.99))
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    averaged = cast(Denoiser, average.module)
     begin, step = time.monotonic(), 0
     while step < steps:
         # One cosine over the steps or the minutes, whichever ends first.
@@ -125,9 +127,9 @@ def train(data: Arrays, held_out: Arrays, steps: int, batch: int, minutes: float
         average.update_parameters(network)
         step += 1
         if step % 500 == 0:
-            before, after = psnr_db(average.module, held_out)
+            before, after = psnr_db(averaged, held_out)
             print(f"step {step}: held out {before:.3f} -> {after:.3f} dB, {time.monotonic() - begin:.0f} s", flush=True)
-    return average.module, step
+    return averaged, step
 
 
 def _batch(data: Arrays, count: int, rng: np.random.Generator) -> list[torch.Tensor]:
@@ -169,11 +171,11 @@ def main() -> None:
             some = [paths[i] for i in np.linspace(0, len(paths) - 1, min(options.photographs, len(paths))).astype(int)]
             np.savez(options.out / f"{name}.npz", **make(some, draws, SEED + held_out, name))  # type: ignore[arg-type]
         return
-    data, held_out = (_load(options.material / f"{part}.npz") for part in ("train", "held_out"))
+    data, others = (_load(options.material / f"{part}.npz") for part in ("train", "held_out"))
     begin = time.process_time()
-    network, steps = train(data, held_out, options.steps, options.batch, options.minutes)
+    network, steps = train(data, others, options.steps, options.batch, options.minutes)
     seconds = round(time.process_time() - begin)
-    before, after = psnr_db(network, held_out)
+    before, after = psnr_db(network, others)
     facts: dict[str, object] = {
         "what": "denoiser of the analog mode, trained on simulated receptions of photographs",
         "receptions": len(data["image"]),
@@ -183,7 +185,7 @@ def main() -> None:
         "crop": CROP,
         "seed": SEED,
         "training_core_seconds": seconds,
-        "held_out_receptions": len(held_out["image"]),
+        "held_out_receptions": len(others["image"]),
         "held_out_linear_psnr_db": round(before, 3),
         "held_out_psnr_db": round(after, 3),
     }

@@ -227,9 +227,9 @@ def denoiser_line() -> str:
         facts = json.loads(str(file["facts"]))
     return (
         f"Trained for {facts['steps']} steps of {facts['batch']} crops of {facts['crop']}x{facts['crop']} pixels from "
-        f"{facts['receptions']} receptions, {facts['training_core_seconds']} seconds of one core. On "
-        f"{facts['held_out_receptions']} receptions of held-out photographs it takes the mean PSNR from {facts['held_out_linear_psnr_db']:.2f} to "
-        f"{facts['held_out_psnr_db']:.2f} dB (linear pictures without the codec's restoration)."
+        f"{facts['receptions']} receptions, {facts['training_core_seconds']} seconds of one core. The mean PSNR of "
+        f"{facts['held_out_receptions']} receptions of held-out photographs rises from {facts['held_out_linear_psnr_db']:.2f} to "
+        f"{facts['held_out_psnr_db']:.2f} dB; the linear pictures are without the codec's restoration there."
     )
 
 

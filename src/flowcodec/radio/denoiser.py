@@ -130,7 +130,7 @@ def correction(network: Denoiser, linear: np.ndarray, coarse: np.ndarray, maps: 
 def save(path: Path, network: Denoiser, facts: dict[str, object]) -> None:
     """Weights as float16, with how they were trained."""
     weights = {name: value.detach().half().numpy() for name, value in network.state_dict().items()}
-    np.savez_compressed(path, facts=np.array(json.dumps(facts)), **weights)  # type: ignore[arg-type]
+    np.savez_compressed(path, facts=np.array(json.dumps(facts)), **weights)
 
 
 def read(path: Path) -> tuple[Denoiser, dict[str, object]]:
