@@ -122,6 +122,17 @@ def test_an_untrained_network_changes_nothing() -> None:
     assert not denoiser.correction(Denoiser(), *planes, np.ones((denoiser.MAPS, 8, 12), np.float32)).any()
 
 
+def test_tiles_give_what_the_whole_gives() -> None:
+    torch.manual_seed(2)
+    network = Denoiser()
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    planes = np.random.default_rng(0).normal(200, 50, (2, 3, 139, 210))
+    maps = np.random.default_rng(1).normal(1, 0.3, (denoiser.MAPS, 70, 105))
+    whole = denoiser.correction(network, *planes, maps)
+    assert np.abs(whole).max() > 1
+    assert np.allclose(denoiser.correction(network, *planes, maps, tile=64), whole, atol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(33, 70), (64, 51)])
 def test_any_size(photograph: np.ndarray, shape: tuple[int, int]) -> None:
     source = Source("picture", np.ascontiguousarray(photograph[: shape[0], : shape[1]]), similarity=False)

@@ -13,7 +13,7 @@ Reference: Ronneberger, Fischer & Brox, U-Net, 2015, with sums in the place of c
 
 import json
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -43,6 +43,8 @@ _MIDDLE = (221.7, 0.0, 0.0)
 _PICTURE_SCALE, _CHANGE_SCALE, _OUTPUT_SCALE = 64.0, 8.0, 8.0
 _LEAST_VARIANCE = 0.05
 _MULTIPLE = 8
+_TILE, _HALO = 512, 48
+"""Multiples of 8. What a pixel depends on is 22 blocks of 2x2 away at most: 1 + 2 + 2 * 2 + 4 * 2 + 2 * 2 + 2 + 1."""
 
 
 class _Block(nn.Module):
@@ -109,8 +111,8 @@ def denoise(quantised: Quantised, errors: np.ndarray, variances: np.ndarray) -> 
     return ycc_to_rgb(np.rint(found * _UNIT).astype(np.int64)[: quantised.header.channels])
 
 
-def correction(network: Denoiser, linear: np.ndarray, coarse: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """(3, H, W) of any size, by a network."""
+def correction(network: Denoiser, linear: np.ndarray, coarse: np.ndarray, maps: np.ndarray, tile: int = _TILE) -> np.ndarray:
+    """(3, H, W) of any size, by a network; in tiles with all around them that the network sees, which bounds the memory."""
     sides = height, width = linear.shape[1:]
     extras = [-side % _MULTIPLE for side in sides]
 
@@ -119,9 +121,20 @@ def correction(network: Denoiser, linear: np.ndarray, coarse: np.ndarray, maps: 
         widened = np.pad(values, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
         return torch.from_numpy(widened.astype(np.float32))[None]
 
+    inputs = [padded(linear, 1), padded(coarse, 1), padded(maps, 2)]
+    found = np.empty(linear.shape)
     with torch.inference_mode():
-        found = network(padded(linear, 1), padded(coarse, 1), padded(maps, 2))
-    return found[0, :, :height, :width].numpy().astype(np.float64)
+        for top, left in product(range(0, height, tile), range(0, width, tile)):
+            first = [max(at - _HALO, 0) for at in (top, left)]
+            places = [
+                [slice(at // scale, (start + tile + _HALO) // scale) for at, start in zip(first, (top, left), strict=True)]
+                for scale in (1, 1, 2)
+            ]
+            part = network(*(values[:, :, *place] for values, place in zip(inputs, places, strict=True)))
+            inner = found[:, top : top + tile, left : left + tile]
+            row, column = top - first[0], left - first[1]
+            inner[:] = part[0, :, row : row + inner.shape[1], column : column + inner.shape[2]].numpy()
+    return found
 
 
 # --- files ---------------------------------------------------------------------------------------------------------------------
