@@ -17,7 +17,7 @@ from flowcodec.radio.digital import threshold_db
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.layering import BROADCAST_LOWEST_DB
 from flowcodec.radio.link import LINKS, awgn
-from flowcodec.radio.systems import BroadcastSystem, Source
+from flowcodec.radio.systems import BroadcastSystem, Sender, Source
 from flowcodec.radio.transmission import HEADER_USES, Transmission, data_uses, uses_of
 from flowcodec.runtime.quality import psnr_db
 
@@ -172,6 +172,12 @@ def test_the_shipped_weights_say_how_they_were_trained() -> None:
     _, facts = denoiser.read(denoiser.WEIGHTS_FILE)
     assert facts["held_out_psnr_db"] > facts["held_out_linear_psnr_db"] + 0.3  # type: ignore[operator]
     assert denoiser.WEIGHTS_FILE.stat().st_size < 500_000
+
+
+def test_one_transmission_serves_all_receivers(source: Source) -> None:
+    sender, uses = Sender(), uses_of(128, 160, CBR)
+    assert sender(source, uses, 10.0) is sender(source, uses, 10.0)
+    assert sender(source, uses, 10.0) is not sender(source, uses, 4.0)
 
 
 def test_errors_are_one_line(source: Source, sent: Transmission) -> None:

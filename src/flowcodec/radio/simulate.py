@@ -20,7 +20,7 @@ from flowcodec.radio.digital import MODES, Mode, best_mode
 from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.link import Link, find_link
 from flowcodec.radio.softcast import DctSystem
-from flowcodec.radio.systems import BroadcastSystem, DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Source
+from flowcodec.radio.systems import BroadcastSystem, DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Sender, Source
 from flowcodec.radio.transmission import (
     DENOISER,
     HEADER_USES,
@@ -206,10 +206,11 @@ def _plan(experiment: Experiment, codecs: Sequence[Codec]) -> dict[str, Choice]:
 
 def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
     """``matched``: with the systems designed for the CSNR they are measured at."""
+    sender = Sender()
 
     def system(at_db: float, receiver: str) -> tuple[str, Build]:
         def build(source: Source, uses: int) -> System:
-            return BroadcastSystem(source, layering.broadcast(source.ladder, uses, at_db), receiver)
+            return BroadcastSystem(source, sender(source, uses, at_db), receiver)
 
         return f"{at_db:g}", build
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowcodec.errors import InputError
-from flowcodec.radio import digital, transmission
+from flowcodec.radio import digital, layering, transmission
 from flowcodec.radio.digital import MODES, Mode, Segment, segment, segment_error_rate
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.link import Link, awgn
@@ -230,3 +230,19 @@ class BroadcastSystem(LayeredSystem):
         powers = np.abs(self.sent.symbols) ** 2
         peak = 10 * math.log10(float(powers.max()))
         return super().facts() | {"power": float(powers.mean()), "peak_to_average_db": peak}
+
+
+class Sender:
+    """Analog transmissions of the last picture, each made once, whatever receivers it is for."""
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._sent: dict[tuple[int, float], Transmission] = {}
+
+    def __call__(self, source: Source, uses: int, design_db: float) -> Transmission:
+        if source is not self._source:
+            self._source, self._sent = source, {}
+        key = (uses, design_db)
+        if key not in self._sent:
+            self._sent[key] = layering.broadcast(source.ladder, uses, design_db)
+        return self._sent[key]
