@@ -203,7 +203,7 @@ def analog_lines(document: Mapping[str, Any]) -> list[str]:
         if curve["system"] not in ("analog", "analog, matched"):
             dct = values(document, curve["system"])
             leads = ", ".join(f"{analog[at] - dct[at]:+.2f} dB at {at:g} dB" for at in analog)
-            lines.append(f"Analog over {curve['system']}: {leads}.")
+            lines.append(f"Lead over {curve['system']}: {leads}.")
     if any(curve["system"] == "analog, matched" for curve in document["curves"]):
         matched = values(document, "analog, matched")
         lines.append(
