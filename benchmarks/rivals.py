@@ -27,7 +27,7 @@ from flowcodec.model import checkpoint
 from flowcodec.training.data import PixelStore
 
 RESULTS = Path(__file__).parents[1] / "results"
-STEPS = (20.0, 40.0, 80.0, 160.0)
+STEPS = (20.0, 40.0, 80.0, 160.0, 320.0)
 """Of the small FlowCodec, grey levels."""
 
 

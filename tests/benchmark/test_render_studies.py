@@ -50,7 +50,7 @@ def test_rivals_are_held_against_the_rate_of_the_small_flowcodec(rivals: dict) -
 def test_speed_of_training_counts_to_the_same_loss(rivals: dict) -> None:
     line = next(line for line in SCRIPT["training_table"](rivals).splitlines() if line.startswith("| VQ"))
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    assert cells[0] == "VQ 1 (halvings 2)" and cells[5:] == ["20", "4", "20", "4"]
+    assert cells[0] == "VQ 1 (halvings 2)" and cells[2] == "6" and cells[6:] == ["20", "4", "20", "4"]
 
 
 def test_runs_say_what_took_how_long() -> None:
