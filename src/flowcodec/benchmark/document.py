@@ -73,7 +73,8 @@ class Document:
             if surroundings["timed"]:
                 kept = [row for row in kept if same_machine and (row.encode_s is not None or row.error)]
             elif not same_machine:
-                kept = [replace(row, **dict.fromkeys(TIMES)) for row in kept]
+                untimed: dict[str, Any] = dict.fromkeys(TIMES)
+                kept = [replace(row, **untimed) for row in kept]
         self.rows = {key: row for key, row in self.rows.items() if row.codec != codec.name} | {row.key: row for row in kept}
         complete = len(kept) == len(codec.settings) * len(self.images)
         self.codecs[codec.name] = {**description, "environment": old["environment"] if complete else surroundings}
