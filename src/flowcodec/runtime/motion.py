@@ -37,11 +37,12 @@ def grid_shape(height: int, width: int, block: int) -> tuple[int, int]:
     return -(-height // block), -(-width // block)
 
 
-def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarray:
+def compensate(planes: np.ndarray, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
     """The prediction int32 (C, H, W) that vectors make of planes (C, H, W), both in 1/64 pixel unit.
 
     ``vectors``: integers (rows, columns, 2), (down, right) in quarter samples: where in ``planes`` a block comes from; beyond the
-    edges their samples are repeated.
+    edges their samples are repeated. ``unpredicted``: bool (rows, columns), blocks that leave their part of each cell to the next
+    one of the cell that is predicted: beside, above or below, or across.
     """
     count, height, width = planes.shape
     planes = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.float32)
@@ -51,6 +52,10 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     # all of a cell, a square of the size of a block around the corner where four blocks meet.
     field = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int64)
     corners = np.stack([field[i : i + rows + 1, j : j + columns + 1].reshape(-1, 2) for i in (0, 1) for j in (0, 1)])
+    if unpredicted is not None:
+        field = np.pad(unpredicted, 1, mode="edge")
+        missing = np.stack([field[i : i + rows + 1, j : j + columns + 1].reshape(-1) for i in (0, 1) for j in (0, 1)])
+        corners = _replaced(corners, missing)
     tops, lefts = (n.reshape(-1) * block - half for n in np.mgrid[: rows + 1, : columns + 1])
     cells = np.empty((count, len(tops), block, block), np.int32)
     rising = np.arange(1, 2 * block, 2)
@@ -70,6 +75,18 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     picture = cells.reshape(count, rows + 1, columns + 1, block, block).transpose(0, 1, 3, 2, 4)
     picture = picture.reshape(count, (rows + 1) * block, (columns + 1) * block)[:, half : half + height, half : half + width]
     return np.clip(picture, -PLANE_MAX, PLANE_MAX)
+
+
+def _replaced(corners: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Vectors (4, n, 2) of the blocks around each cell, missing ones (4, n) replaced by the first other that is not."""
+    found = corners.copy()
+    for place in range(4):
+        left = missing[place].copy()
+        for other in (place ^ 1, place ^ 2, place ^ 3):
+            taken = left & ~missing[other]
+            found[place, taken] = corners[other, taken]
+            left &= ~taken
+    return found
 
 
 def _pieces(chosen: np.ndarray) -> Iterator[np.ndarray]:

@@ -90,10 +90,10 @@ class FrameEncoder(_Sequence):
         frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
         return CodedFrame(FilmBox.INTRA, frame.payload, frame.planes, VectorModel())
 
-    def predict(self, vectors: np.ndarray, block: int) -> np.ndarray:
+    def predict(self, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
         """int32 (3, H, W): the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
         assert self.reference is not None
-        return compensate(self.reference, vectors, block)
+        return compensate(self.reference, vectors, block, unpredicted)
 
     def inter(
         self,
@@ -148,6 +148,8 @@ class FrameDecoder(_Sequence):
         step_index = self._group.step_index + head.step
         if not 0 <= step_index < STEP_COUNT:
             raise FormatError(f"box at {part.offset}: expected a step index of 0 to {STEP_COUNT - 1}, found {step_index}")
+        if head.some_unpredicted and part.kind != FilmBox.INTER:
+            raise FormatError(f"box at {part.offset}: expected unpredicted blocks in INTER frames only; the file is damaged")
         size = self.header.height, self.header.width
         if part.kind == FilmBox.INTRA:
             self.vectors = VectorModel()
@@ -157,7 +159,7 @@ class FrameDecoder(_Sequence):
             assert self.reference is not None
             coder = SymbolDecoder(frame_tables(self._models[True]), stream)
             vectors, blocks = self.vectors.decode(*grid_shape(*size, head.block), coder, head.some_unpredicted)
-            prediction = compensate(self.reference, vectors, head.block)
+            prediction = compensate(self.reference, vectors, head.block, blocks)
             alone = self._unpredicted(blocks, head.block)
             planes = decode_frame(
                 stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder, unpredicted=alone

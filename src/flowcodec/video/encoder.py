@@ -30,7 +30,8 @@ _PACKET_BYTES = 1 << 16
 _HEADER_BYTES = 160
 _DOUBTFUL = {False: 0.5, True: 0.6}
 """From this share of its wavelet coefficients' bits that a frame keeps beside its prediction, it is also coded without: in soft
-clips P-frames then begin to cost more than I-frames, in others at 0.75. Frames with unpredicted blocks: from this share of them."""
+clips P-frames then begin to cost more than I-frames, in others at 0.75. Frames with unpredicted blocks: from such a share of
+these."""
 _CLEAR, _ROOM = 0.25, 1.1
 """Where P-frames win by so many octaves of bytes, doubt begins for the rest of the group at so many times that frame's share."""
 
@@ -131,7 +132,7 @@ class _GroupCoder:
 
     def _cheaper(self, pixels: np.ndarray, motion: search.Motion) -> CodedFrame:
         """With the prediction or without."""
-        prediction = self._coder.predict(motion.vectors, motion.block)
+        prediction = self._coder.predict(motion.vectors, motion.block, motion.unpredicted)
         inter = self._coder.inter(pixels, motion.vectors, prediction, self._index, motion.unpredicted, motion.block)
         partial = motion.unpredicted is not None
         share = motion.unpredicted_share if partial else kept_share(pixels, prediction, 2.0 ** log2_step(self._index))

@@ -33,8 +33,9 @@ _AREAS = (8, 4, 2)
 _SHARE, _MARGIN, _NEAR = 0.52, 0.0, 1.0
 """Blocks are left unpredicted where this share of their bits, and those of their vectors, exceed what they cost without by so
 many, with what their neighbours gain at this weight: alone, one would spoil the overlap of those around."""
-_LEAST_GAIN = 0.01
-"""Share of a frame's bits that unpredicted blocks have to save: such a frame takes twice as long to code."""
+_LEAST_GAINS = (0.01, 0.1)
+"""Shares of a frame's bits that unpredicted blocks have to save, at first and after vectors have followed them: such a frame takes
+twice as long to code."""
 _SMALLEST = 16
 """Pixels a side that the optical flow needs."""
 _LARGEST = (1 << 15) - 2
@@ -101,7 +102,8 @@ def _reduced(
     fine = _Field(blocks, above, small, step, model)
     fine.offer(_medians(flow, small))
     best = fine if fine.improve(_HOPELESS * coarse_bits) < _SMALL_BLOCKS * coarse_bits else coarse
-    return Motion(best.vectors, best.block, best.leave_out() if leave_out else None)
+    unpredicted = best.leave_out() if leave_out else None
+    return Motion(best.vectors, best.block, unpredicted)
 
 
 class _Field:
@@ -212,14 +214,14 @@ class _Field:
         """
         vectors, total = self.vectors, self.total_bits()
         content = self._blocks.own_bits(self.block, self._step).reshape(vectors.shape[:2])
-        for _ in range(2):
+        for least in _LEAST_GAINS:
             gains = self._all_bits() - (1 - _SHARE) * self._own_bits - content
             flags = self._model.unpredicted_bits(self.unpredicted)
             gains += flags[..., 0] - flags[..., 1] - _MARGIN
             around = cv2.blur(gains, (3, 3), borderType=cv2.BORDER_REPLICATE)
             self.unpredicted = gains + _NEAR * around > 0
             gain = float(gains[self.unpredicted].sum())
-            if gain < _LEAST_GAIN * total:
+            if gain < least * total:
                 break
             self._fill()
             self.improve()
