@@ -8,10 +8,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from flowcodec.runtime.motion import TAPS, grid_shape
+from flowcodec.runtime.motion import BLOCK_SIZES, TAPS, grid_shape
 
 _QUARTER_PIXELS, _HALF_PIXELS = 1 << 23, 1 << 25
 """Pictures up to so large are interpolated to quarters, and to halves, of samples: that many planes are held."""
+_EDGE = max(BLOCK_SIZES)
 _COARSE = 2
 """All vectors around are tried on pictures reduced so much."""
 _REACH_SHARE, _REACH_MAX = 5, 64
@@ -43,7 +44,9 @@ class Blocks:
         self._target, self._reference = target, reference
         self._height, self._width = target.shape
         self._fraction = 2 if target.size <= _QUARTER_PIXELS else 1 if target.size <= _HALF_PIXELS else 0
-        self._planes = _interpolated(reference, 1 << self._fraction).reshape(-1)
+        # Whatever lies further out than a block is as what lies a block out.
+        edge = ((0, 0), (_EDGE, _EDGE), (_EDGE, _EDGE))
+        self._planes = np.pad(_interpolated(reference, 1 << self._fraction), edge, mode="edge")
         self._cut: dict[int, np.ndarray] = {}
 
     def cut(self, block: int) -> np.ndarray:
@@ -62,11 +65,10 @@ class Blocks:
         whole, part = place >> self._fraction, place & ((1 << self._fraction) - 1)
         plane = (part[:, 0] << self._fraction) + part[:, 1]
         top, left = np.divmod(chosen, -(-self._width // block))
-        inside = np.arange(block)
-        y = np.clip((top * block + whole[:, 0])[:, None] + inside, 0, self._height - 1)
-        x = np.clip((left * block + whole[:, 1])[:, None] + inside, 0, self._width - 1)
-        index = ((plane[:, None] * self._height + y) * self._width)[:, :, None] + x[:, None, :]
-        rest = (self._planes.take(index) - self.cut(block)[chosen]).astype(np.float32)
+        y = np.clip(top * block + whole[:, 0], -_EDGE, self._height) + _EDGE
+        x = np.clip(left * block + whole[:, 1], -_EDGE, self._width) + _EDGE
+        windows = np.lib.stride_tricks.sliding_window_view(self._planes, (block, block), axis=(1, 2))
+        rest = np.subtract(windows[plane, y, x], self.cut(block)[chosen], dtype=np.float32)
         return _bits(rest, step, _COST_OF_DETAIL, _COST_OF_ENERGY)
 
     def own_bits(self, block: int, step: float) -> np.ndarray:
@@ -97,7 +99,9 @@ def _bits(blocks: np.ndarray, step: float, detail: float, energy: float) -> np.n
     basis = _cosines(size) * np.float32(1 / np.sqrt(np.sqrt(_NOISE) * step))
     squares = (basis @ (blocks @ basis.T)).reshape(len(blocks), -1)
     squares *= squares
-    bits = np.log2(1 + squares).sum(axis=1) * np.float32(detail / 2)
+    # A logarithm for each four: their product stays below 2^127 for all steps.
+    quarters = (1 + squares).reshape(len(blocks), 4, -1)
+    bits = np.log2(quarters.prod(axis=1)).sum(axis=1) * np.float32(detail / 2)
     if energy:
         bits += np.log2(1 + squares.mean(axis=1)) * np.float32(energy / 2 * size**2)
     return bits

@@ -17,7 +17,7 @@ from flowcodec.video.matching import Blocks
 _MOVES = (8, 4, 2, 1)
 """Quarter samples that vectors are moved by, round after round."""
 _MISSED = 0.6
-"""All vectors around are tried for blocks that the flow misses by more than this times step^2 a pixel."""
+"""All vectors around are tried for blocks that cost more than so many bits a pixel with that of the flow."""
 _SMALL_BLOCKS = 0.82
 """Small blocks are taken where they cost less than this share of what large ones cost: part of what they gain is noise, and
 the overlap of large ones has part of the rest."""
@@ -30,11 +30,11 @@ _CUT_FLOOR, _CUT_STEP = 2.0, 20.0
 """Grey levels that every frame may be missed by; the quantiser step for which cuts are searched."""
 _AREAS = (8, 4, 2)
 """Squares of so many blocks a side take a vector together."""
-_SHARE, _MARGIN, _NEAR = 0.52, 0.0, 1.0
-"""Blocks are left unpredicted where this share of their bits, and those of their vectors, exceed what they cost without by so
-many, with what their neighbours gain at this weight: alone, one would spoil the overlap of those around."""
+_SHARE, _NEAR = 0.52, 1.0
+"""Blocks are left unpredicted where this share of their bits, and those of their vectors, exceed what they cost without, the mean
+gain of those around added at this weight: alone, one would spoil the overlap of its neighbours."""
 _LEAST_GAINS = (0.01, 0.1)
-"""Shares of a frame's bits that unpredicted blocks have to save, at first and after vectors have followed them: such a frame takes
+"""Shares of a frame's bits that unpredicted blocks have to save, before and after vectors have followed them: such a frame takes
 twice as long to code."""
 _SMALLEST = 16
 """Pixels a side that the optical flow needs."""
@@ -217,7 +217,7 @@ class _Field:
         for least in _LEAST_GAINS:
             gains = self._all_bits() - (1 - _SHARE) * self._own_bits - content
             flags = self._model.unpredicted_bits(self.unpredicted)
-            gains += flags[..., 0] - flags[..., 1] - _MARGIN
+            gains += flags[..., 0] - flags[..., 1]
             around = cv2.blur(gains, (3, 3), borderType=cv2.BORDER_REPLICATE)
             self.unpredicted = gains + _NEAR * around > 0
             gain = float(gains[self.unpredicted].sum())
@@ -238,11 +238,7 @@ class _Field:
 
 def _medians(flow: np.ndarray, block: int) -> np.ndarray:
     """int32 (rows, columns, 2): the median flow (H, W, 2) of each block, (down, right) in quarter samples."""
-    height, width = flow.shape[:2]
-    rows, columns = grid_shape(height, width, block)
-    padded = np.pad(flow, ((0, rows * block - height), (0, columns * block - width), (0, 0)), mode="edge")
-    cells = padded.reshape(rows, block, columns, block, 2).transpose(0, 2, 1, 3, 4).reshape(rows, columns, -1, 2)
-    return _quarter(np.median(cells, axis=2)[..., ::-1])
+    return _quarter(np.median(_cells(flow, block), axis=2)[..., ::-1])
 
 
 def _cells(field: np.ndarray, area: int) -> np.ndarray:
@@ -255,16 +251,19 @@ def _cells(field: np.ndarray, area: int) -> np.ndarray:
 
 
 def _sums(values: np.ndarray, area: int) -> np.ndarray:
+    """Sums over squares of a field (rows, columns)."""
     rows, columns = values.shape
     values = np.pad(values, ((0, -rows % area), (0, -columns % area)))
     return values.reshape(-(-rows // area), area, -(-columns // area), area).sum(axis=(1, 3))
 
 
 def _spread(values: np.ndarray, area: int, shape: tuple[int, int]) -> np.ndarray:
+    """What squares have, for each of their blocks."""
     return values.repeat(area, axis=0).repeat(area, axis=1)[: shape[0], : shape[1]]
 
 
 def _area_medians(vectors: np.ndarray, area: int) -> np.ndarray:
+    """The field (rows, columns, 2) in which all blocks of a square have its median."""
     medians = np.rint(np.median(_cells(vectors, area), axis=2)).astype(np.int32)
     return _spread(medians, area, vectors.shape[:2])
 
