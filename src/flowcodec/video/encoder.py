@@ -34,7 +34,6 @@ clips P-frames then begin to cost more than I-frames, in others at 0.75. Frames 
 these."""
 _CLEAR, _ROOM = 0.25, 1.1
 """Where P-frames win by so many octaves of bytes, doubt begins for the rest of the group at so many times that frame's share."""
-
 _WORTH = 0.03
 """Octaves that a frame with unpredicted blocks has to save beside an INTRA one, which takes half the time."""
 
