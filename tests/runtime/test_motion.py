@@ -43,9 +43,22 @@ def sample(plane: np.ndarray, y: int, x: int, down: int, right: int) -> int:
     return near[3] if position == 0 else (sum(t * v for t, v in zip(TAPS[position], near, strict=True)) + 32) >> 6
 
 
-def by_the_book(reference: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarray:
+def by_the_book(reference: np.ndarray, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
     count, height, width = reference.shape
     rows, columns = vectors.shape[:2]
+
+    def of(field: np.ndarray, i: int, j: int) -> np.ndarray:
+        return field[min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)]
+
+    def vector(i: int, j: int, y: int, x: int) -> np.ndarray:
+        """Of the window (i, j) at a pixel; of the next predicted one of its cell where that block is unpredicted."""
+        up, left = (y + block // 2) // block - 1, (x + block // 2) // block - 1
+        other_i, other_j = 2 * up + 1 - i, 2 * left + 1 - j
+        for place in ((i, j), (i, other_j), (other_i, j), (other_i, other_j)):
+            if unpredicted is None or not of(unpredicted, *place):
+                return of(vectors, *place)
+        return of(vectors, i, j)
+
     tent = [min(2 * n + 1, 4 * block - 1 - 2 * n) for n in range(2 * block)]
     bits = ((2 * block) ** 2).bit_length() - 1
     result = np.zeros((count, height, width), np.int64)
@@ -57,7 +70,7 @@ def by_the_book(reference: np.ndarray, vectors: np.ndarray, block: int) -> np.nd
                     for j in range(-1, columns + 1):
                         r, s = y - (i * block - block // 2), x - (j * block - block // 2)
                         if 0 <= r < 2 * block and 0 <= s < 2 * block:
-                            down, right = vectors[min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)]
+                            down, right = vector(i, j, y, x)
                             total += tent[r] * tent[s] * sample(reference[c], y, x, int(down), int(right))
                 result[c, y, x] = min(max(total >> bits, -PLANE_MAX), PLANE_MAX)
     return result
@@ -68,6 +81,11 @@ def by_the_book(reference: np.ndarray, vectors: np.ndarray, block: int) -> np.nd
 def test_compensation_is_what_the_format_says(block: int, size: tuple[int, int]) -> None:
     reference, vectors = planes(*size), vectors_of(*size, block)
     assert np.array_equal(compensate(reference, vectors, block), by_the_book(reference, vectors, block))
+    for share in (0.4, 1.0):
+        unpredicted = np.random.default_rng(0).random(vectors.shape[:2]) < share
+        assert np.array_equal(
+            compensate(reference, vectors, block, unpredicted), by_the_book(reference, vectors, block, unpredicted)
+        )
 
 
 @pytest.mark.parametrize("block", BLOCK_SIZES)
