@@ -23,9 +23,10 @@ _SMALL_BLOCKS = 0.82
 the overlap of large ones has part of the rest."""
 _HOPELESS = 0.92
 """Small blocks that cost more than this share after a round are given up."""
-_CUT_SHARE = 1.6
-"""A frame is a scene cut if the prediction of blocks misses it by more than this many times its own local contrast: 1.8 times
-and more from one training clip to another, at most 1.4 from frame to frame within those of the fastest motion."""
+_CUT_SHARE = 1.9
+"""A frame is a scene cut if the prediction of blocks misses it by more than this many times its own local contrast: 1.9 times and
+more from one training clip to another (one pair of fourteen: 1.7), at most 1.7 from frame to frame within those of the fastest
+motion, but for two frames of which no block is found again."""
 _CUT_FLOOR, _CUT_STEP = 2.0, 20.0
 """Grey levels that every frame may be missed by; the quantiser step for which cuts are searched."""
 _AREAS = (8, 4, 2)
