@@ -48,7 +48,7 @@ def test_a_frame_that_can_be_predicted_has_none(photograph: np.ndarray) -> None:
 
 
 @needs_inter
-@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 2}, {"threads": 4}])
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 4}, {"threads": 1, "optimise": False}])
 def test_decoders_show_what_the_encoder_saw(film: Coded, options: dict) -> None:
     parts = [part for part in FilmReader(io.BytesIO(film.data)).boxes() if part.kind == FilmBox.INTER]
     assert [FrameHead.parse(part.payload)[0].some_unpredicted for part in parts] == [True]
@@ -88,6 +88,19 @@ def test_a_frame_of_them_alone_costs_what_a_picture_does(half_new: list[np.ndarr
         prediction = np.full((3, 90, 150), level, np.int32)
         frame = encoder.inter(half_new[1], np.zeros((*shape, 2), int), prediction, 700, np.ones(shape, bool), 16)
         assert abs(cost(frame, half_new[1]) - cost(picture, half_new[1])) < 0.06
+
+
+@needs_inter
+def test_other_frames_have_none(film: Coded) -> None:
+    """The flag on an INTRA frame, behind a right checksum."""
+    stream, reader = io.BytesIO(), FilmReader(io.BytesIO(film.data))
+    writer = FilmWriter(stream, reader.header)
+    writer.group(0, 700)
+    payload = next(part.payload for part in reader.boxes() if part.kind == FilmBox.INTRA)
+    writer.frame(FilmBox.INTRA, bytes([payload[0] | 8]) + payload[1:])
+    writer.finish()
+    with pytest.raises(FormatError, match="INTER frames only"):
+        list(Film(stream.getvalue(), threads=1))
 
 
 @needs_inter
