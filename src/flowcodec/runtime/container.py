@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
+from flowcodec.runtime.context import LUMA, STAGE_NUMBERS, STAGES
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.margins import SIDES, Strip, inside_size
 from flowcodec.runtime.step import STEP_COUNT
@@ -34,8 +35,6 @@ CHANNEL_IDS = {"round": 0, "dither": 1, "trellis": 2, "gaussian": 3}
 CHANNELS = tuple(CHANNEL_IDS)
 SEEDED = ("dither", "gaussian")
 """Channels with shared randomness, whose error does not depend on the picture."""
-STAGE_NUMBERS = 16
-"""Stages of a level; those of level l have the numbers 16 l, 16 l + 1, ..."""
 ScaleShift = tuple[int, int]
 """The number of a stage, and what is added to its scale indices, -127 ... 127 but not 0."""
 FIRST_ANCILLARY = 128
@@ -45,7 +44,14 @@ _LAST_KIND = 255
 _UINT32_MAX = (1 << 32) - 1
 _VARINT_BYTES = 5
 _CRC_BYTES = 4
-_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT, _MARGINS_BIT, _SHIFTS_BIT = 0b11, 0b100, 0b1000, 0b10000, 0b100000, 0b1000000
+_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT, _MARGINS_BIT, _SHIFTS_BIT = (
+    0b11,
+    0b100,
+    0b1000,
+    0b10000,
+    0b100000,
+    0b1000000,
+)
 _RESERVED_BITS = 0b10000000
 _MOST_STRIPS = 255
 _SHIFT_CENTRE = 128
@@ -133,10 +139,12 @@ class Header:
         stages = [stage for stage, _ in self.scale_shifts]
         if stages != sorted(set(stages)):
             raise InputError(f"shifts of scales: expected rising numbers of stages, found {stages}")
-        last = STAGE_NUMBERS * (level_count(*self.coded_size) + 1)
-        for stage, shift in self.scale_shifts:
-            if not STAGE_NUMBERS <= stage < last or not 0 < abs(shift) < _SHIFT_CENTRE:
-                raise InputError(f"shifts of scales: expected stages {STAGE_NUMBERS} to {last - 1}, found {shift} of {stage}")
+        there = [stage.number for stage in STAGES if stage.kind == LUMA or self.channels == 3]
+        for number, shift in self.scale_shifts:
+            level, stage = divmod(number, STAGE_NUMBERS)
+            known = 1 <= level <= level_count(*self.coded_size) and stage in there
+            if not known or not 0 < abs(shift) < _SHIFT_CENTRE:
+                raise InputError(f"shifts of scales: expected stages that the picture has, found {shift} of stage {number}")
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,7 @@ def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runn
     """Boxes -> uint8 (H, W, C). Raises FormatError."""
     channel = make_channel(header.channel, model.channels, header.seed)
     size = header.coded_size
-    exchange = LatentDecoder(
-        model, channel, latents, header.channels, level_count(*size), scale_shifts=header.scale_shifts
-    )
+    exchange = LatentDecoder(model, channel, latents, header.channels, level_count(*size), scale_shifts=header.scale_shifts)
     planes = Walk(model, runner, *size, header.channels, header.step_index).run(exchange)
     planes = restore(model, runner, planes, header.step_index)
     return paint(ycc_to_rgb(planes[: header.channels], runner.threads), header.margins)

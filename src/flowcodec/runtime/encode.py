@@ -249,9 +249,7 @@ def _encode_at(
     region = None if settings.roi is None else Region(inside(settings.roi, margins))
     # A region has prices of its own.
     calibrated = free and region is None
-    exchange = LatentEncoder(
-        model, channel, latent, channels, index, region, lows, threads=runner.threads, calibrated=calibrated
-    )
+    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows, threads=runner.threads, calibrated=calibrated)
     del lows
     planes = Walk(model, runner, *header.coded_size, channels, index).run(
         exchange, synthesise_image=reconstruct, level_begun=exchange.begin_feedback if feedback else None

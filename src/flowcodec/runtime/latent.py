@@ -80,7 +80,8 @@ class LatentEncoder(_Latent):
     """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units.
 
     With a ``region``, bits are dearer outside it. ``lows``: the true planes (C, h, w) that each of the details
-    refines, for the feedback of errors. With ``calibrated`` the scales of stages are shifted where the prior is far off.
+    refines, for the feedback of errors. With ``calibrated`` scales are shifted where the prior is far off; the decoder must be
+    told.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class LatentEncoder(_Latent):
         self.latent, self.step_index, self.region = latent, step_index, region
         self._calibrated = calibrated
         self.scale_shifts: list[ScaleShift] = []
-        """Those made so far; the finest stages come first in a file's header."""
+        """Those made so far."""
         self._coder = coder or SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0

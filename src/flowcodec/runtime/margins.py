@@ -1,7 +1,7 @@
 """Margins: strips of one colour along the sides of a picture, which the decoder paints instead of decoding them.
 
-Frames of a pixel or two and the bars of a letterbox: next to no photograph has any, so the prior gives them next to no probability,
-and around a dark, plain picture they can cost more than all the rest. A strip is ``lines`` rows or columns at a side of what
+Frames of a pixel or two, bars of a letterbox: photographs seldom have any, so the prior gives them next to no probability, and
+around a dark, plain picture they can cost more than all the rest. A strip is ``lines`` rows or columns at a side of what
 the strips before it leave; the *inside*, what all of them leave, is coded as a picture of its own size.
 
 The encoder takes a strip where painting it is the better bargain at the step Delta: a line belongs to it while its mean squared
@@ -12,7 +12,7 @@ that; and J = D + (ln 2 / 6) Delta^2 R, estimated from the coefficients of the p
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,13 +54,19 @@ def inside(image: np.ndarray, strips: Sequence[Strip]) -> np.ndarray:
 
 
 def paint(pixels: np.ndarray, strips: Sequence[Strip], levels: int = 0) -> np.ndarray:
-    """The inside (h, w, C) with its strips around it; of a picture of 1/2^levels the size, as many whole lines as they have there."""
-    for strip in reversed(strips):
-        lines = strip.lines >> levels
-        across = _lines(pixels, strip.side)
-        bar = np.broadcast_to(np.array(strip.colour, pixels.dtype), (lines, *across.shape[1:]))
-        pixels = _restored(np.concatenate([bar, across]), strip.side)
-    return np.ascontiguousarray(pixels)
+    """The inside (h, w, C) with its strips around it; in a picture of 1/2^levels the size each has floor(lines / 2^levels)."""
+    if not strips:
+        return pixels
+    scaled = [replace(strip, lines=strip.lines >> levels) for strip in strips]
+    less = inside_size(0, 0, scaled)
+    picture = np.empty_like(pixels, shape=(pixels.shape[0] - less[0], pixels.shape[1] - less[1], *pixels.shape[2:]))
+    rest = picture
+    for strip in scaled:
+        lines = _lines(rest, strip.side)
+        lines[: strip.lines] = strip.colour
+        rest = _restored(lines[strip.lines :], strip.side)
+    rest[:] = pixels
+    return picture
 
 
 def find_margins(pixels: np.ndarray, step_index: int) -> tuple[Strip, ...]:
