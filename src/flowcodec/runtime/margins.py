@@ -7,7 +7,7 @@ the strips before it leave; the *inside*, what all of them leave, is coded as a 
 The encoder takes a strip where painting it is the better bargain at the step Delta: a line belongs to it while its mean squared
 error stays below Delta^2 / 24, half of what a quantiser leaves; the strip ends where neighbouring lines differ most, by more than
 that; and J = D + (ln 2 / 6) Delta^2 R, estimated from the coefficients of the plain wavelet near the side
-(``forecast.py``), must fall by painting.
+(``forecast.py``), must fall by painting; in the end by a hundredth of the whole picture's. Wide strips must also look flat.
 """
 
 import math
@@ -29,6 +29,10 @@ _BLOCK = 16
 _BIT_PRICE = math.log(2) / 6
 _TOLERATED = 1 / 24
 """Mean squared error of a line, in squared steps."""
+_NARROW, _FLAT = 8, 4.0
+"""Lines that may be as rough as that; mean squared error of those behind them, in squared grey levels."""
+_LEAST_GAIN = 0.01
+"""Moving the grid of the wavelet changes the cost of a picture by half as much."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,20 @@ def paint(pixels: np.ndarray, strips: Sequence[Strip], levels: int = 0) -> np.nd
 def find_margins(pixels: np.ndarray, step_index: int) -> tuple[Strip, ...]:
     """The strips of uint8 (H, W, C) that are better painted than coded at a step, outermost first."""
     strips: list[Strip] = []
-    found = True
+    rest, painted, found = pixels, 0.0, True
     while found and len(strips) <= MAX_STRIPS - len(SIDES):
         found = False
         for side in range(len(SIDES)):
-            strip = _find_strip(_lines(pixels, side), side, step_index)
+            lines = _lines(rest, side)
+            strip = _find_strip(lines, side, step_index)
             if strip is not None:
                 strips.append(strip)
-                pixels, found = inside(pixels, [strip]), True
-    return tuple(strips)
+                painted += _painted_error(lines, strip)
+                rest, found = inside(rest, [strip]), True
+    if not strips:
+        return ()
+    whole, coded = (Forecast(part).objective(step_index) for part in (pixels, rest))
+    return tuple(strips) if coded + painted < (1 - _LEAST_GAIN) * whole else ()
 
 
 def _lines(image: np.ndarray, side: int) -> np.ndarray:
@@ -110,20 +119,24 @@ def _find_strip(lines: np.ndarray, side: int, step_index: int) -> Strip | None:
     end = int(jumps.argmax()) + 1
     if jumps[end - 1] <= squared_step * _TOLERATED:
         return None
-    colour = np.rint(near[:end].mean((0, 1)))
-    painted = float(((near[:end] - colour) ** 2).sum())
-    strip = Strip(side, end, tuple(int(value) for value in colour))
+    strip = Strip(side, end, tuple(int(value) for value in np.rint(near[:end].mean((0, 1)))))
     told = 8 * (1 + len(strip.colour)) * _BIT_PRICE * squared_step
     whole, rest = (Forecast(lines[begin : end + _REACH]).objective(step_index) for begin in (0, end))
-    return strip if painted + told + rest < whole else None
+    return strip if _painted_error(lines, strip) + told + rest < whole else None
+
+
+def _painted_error(lines: np.ndarray, strip: Strip) -> float:
+    """Squared error that the strip leaves of the lines at whose front it is."""
+    return float(((lines[: strip.lines].astype(np.float32) - np.array(strip.colour, np.float32)) ** 2).sum(dtype=np.float64))
 
 
 def _similar_lines(lines: np.ndarray, limit: float) -> int:
     """Lines at the front, at most half, whose mean squared difference from the mean of the first is within the limit."""
     colour, most = lines[0].mean(0, dtype=np.float32), len(lines) // 2
+    limits = np.where(np.arange(most) < _NARROW, limit, min(limit, _FLAT))
     for begin in range(0, most, _BLOCK):
         block = lines[begin : min(begin + _BLOCK, most)].astype(np.float32)
-        other = (((block - colour) ** 2).mean((1, 2)) > limit).nonzero()[0]
+        other = (((block - colour) ** 2).mean((1, 2)) > limits[begin : begin + _BLOCK]).nonzero()[0]
         if len(other):
             return begin + int(other[0])
     return most
