@@ -65,6 +65,8 @@ def _stages() -> Iterator[Stage]:
 
 STAGES = tuple(_stages())
 """The order of decoding within a level: luma by phase and band, then chroma by phase; a grey picture has the luma stages only."""
+STAGE_NUMBERS = 16
+"""Within a file the stages of level l have the numbers 16 l, 16 l + 1, ..."""
 CONDITION_CHANNELS = 2
 _STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
 _BLUR_REACH = 2

@@ -19,6 +19,7 @@ from flowcodec.runtime.context import (
     LUMA,
     LUMA_BANDS,
     PHASES,
+    STAGE_NUMBERS,
     STAGES,
     Stage,
     clip_activations,
@@ -42,7 +43,6 @@ from flowcodec.runtime.tiles import Place, Read, Whole, Write, channel_groups, e
 
 PLANES = 3
 _COARSEST_LIMIT = 1 << 26
-_STAGE_NUMBERS = 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Site:
     @property
     def number(self) -> int:
         """Number of the exchange within a file."""
-        return _STAGE_NUMBERS * self.level + self.stage.number
+        return STAGE_NUMBERS * self.level + self.stage.number
 
 
 class Exchange(Protocol):
