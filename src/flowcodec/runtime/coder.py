@@ -45,9 +45,9 @@ class Tables:
         return ((np.diff(self.starts) - 1) // 2).astype(np.int32)
 
     @cached_property
-    def with_low_bits(self) -> frozenset[int]:
-        """Tables whose coefficients have raw low bits."""
-        return frozenset(self.low_bits.nonzero()[0].tolist())
+    def last_with_low_bits(self) -> int:
+        """The last table whose coefficients have raw low bits; -1 if there is none."""
+        return max(self.low_bits.nonzero()[0].tolist(), default=-1)
 
     @cached_property
     def costs(self) -> np.ndarray:
@@ -64,18 +64,22 @@ class Tables:
         return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.uint8))
 
     @cached_property
-    def _models(self) -> dict[int, object]:
-        return {}
+    def models(self) -> "_Models":
+        """constriction's model of each table, built at first use."""
+        return _Models(self)
 
     def of(self, table: int) -> np.ndarray:
         return self.frequencies[self.starts[table] : self.starts[table + 1]]
 
-    def model(self, table: int) -> object:
-        """constriction's model of a table, built at first use."""
-        if table not in self._models:
-            shifted = (self.of(table).astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
-            self._models[table] = _Categorical(shifted.astype(np.float64), perfect=False)
-        return self._models[table]
+
+class _Models(dict[int, object]):
+    def __init__(self, tables: Tables) -> None:
+        super().__init__()
+        self._tables = tables
+
+    def __missing__(self, table: int) -> object:
+        shifted = (self._tables.of(table).astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
+        return self.setdefault(table, _Categorical(shifted.astype(np.float64), perfect=False))
 
 
 def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
@@ -131,7 +135,7 @@ class SymbolEncoder:
         count = len(self.tables.low_bits)
         order, _, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
         symbols = symbols[order]
-        self._operations += [(symbols[begin:end], self.tables.model(key % count)) for key, begin, end in groups]
+        self._operations += [(symbols[begin:end], self.tables.models[key % count]) for key, begin, end in groups]
         for bits in _positive(low_bits):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << bits) - 1)), bits)
@@ -205,28 +209,27 @@ class SymbolDecoder:
         if len(table_ids) == 0:
             return np.zeros(0, np.int64)
         order, ids, groups = _groups(table_ids)
+        decode, models = self._coder.decode, self.tables.models
         # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
-        ordered = np.concatenate([self._coder.decode(self.tables.model(table), end - begin) for table, begin, end in groups])
-        reach = self.tables.reach[ids]
+        ordered = np.concatenate([decode(models[table], end - begin) for table, begin, end in groups])
+        reach = self.tables.reach.take(ids)
         ordered -= reach
         self._account(ids, ordered)
         values = np.empty(len(table_ids), np.int64)
         values[order] = ordered
-        lows = self._low_bits(table_ids, groups)
+        lows = self._low_bits(table_ids) if groups[0][0] <= self.tables.last_with_low_bits else []
         raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
-        escaped = order[(np.abs(ordered) == reach).nonzero()[0]]
+        escaped = (np.abs(ordered) == reach).nonzero()[0]
         if len(escaped):
-            escaped.sort()
+            escaped = np.sort(order[escaped])
             extra = self.pop_exp_golomb(len(escaped))
             values[escaped] += np.where(values[escaped] < 0, -extra, extra)
         for (chosen, bits), low in zip(lows, raw, strict=True):
             values[chosen] = (values[chosen] << bits) | low
         return values
 
-    def _low_bits(self, table_ids: np.ndarray, groups: list[tuple[int, int, int]]) -> list[tuple[np.ndarray, int]]:
+    def _low_bits(self, table_ids: np.ndarray) -> list[tuple[np.ndarray, int]]:
         """(coefficients, number of their raw low bits) for each number that occurs."""
-        if self.tables.with_low_bits.isdisjoint([table for table, _, _ in groups]):
-            return []
         low_bits = self.tables.low_bits[table_ids]
         return [(low_bits == bits, bits) for bits in _positive(low_bits)]
 

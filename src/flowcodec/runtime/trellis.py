@@ -103,6 +103,8 @@ def _strides() -> tuple[np.ndarray, np.ndarray]:
 
 _BEFORE, _BRANCH = _predecessors()
 _AHEAD, _AFTER = _strides()
+_PLACES = 1 << np.arange(PARITY_LAG)
+"""Of the parities of three columns in their number."""
 
 
 def _count(coefficients: int) -> int:
@@ -282,8 +284,5 @@ class Trellis:
             own = ids[columns]
             found = symbols[columns] = pop(own + _AHEAD.take(states, axis=1).reshape(-1)[: len(own)])
             if columns.stop < len(ids):
-                parities = (found & 1).reshape(PARITY_LAG, -1)
-                for place, column in enumerate(parities):
-                    states += column << place
-                states = _AFTER.take(states)
+                states = _AFTER.take(states + _PLACES @ (found & 1).reshape(PARITY_LAG, -1))
         return symbols
