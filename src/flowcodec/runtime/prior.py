@@ -215,7 +215,7 @@ class Walk:
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
             if stage is not stages[-1]:
-                seen[2 * own.start : 2 * own.stop] = two_ranges(values)
+                two_ranges(values, seen[2 * own.start : 2 * own.stop])
                 if expected is not None:
                     compared[own] = clip_activations(values - wanted)
         if level > 1:
