@@ -56,7 +56,7 @@ class Tables:
 
     def bits(self, table_ids: np.ndarray, symbols: np.ndarray) -> float:
         """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under their tables."""
-        return float(self.costs[self.starts[table_ids] + symbols].sum(dtype=np.float64))
+        return float(self.costs.take(self.starts.take(table_ids) + symbols).sum(dtype=np.float64))
 
     @classmethod
     def none(cls) -> "Tables":
@@ -121,7 +121,7 @@ class SymbolEncoder:
         """Codes integers k, each with the table of its id; both flat and of one length. With a ``piece``, that many at a time."""
         if len(coefficients) == 0:
             return
-        low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
+        low_bits, reach = self.tables.low_bits.take(table_ids), self.tables.reach.take(table_ids)
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
         escaped = (np.abs(clipped) == reach).nonzero()[0]
@@ -244,7 +244,7 @@ class SymbolDecoder:
         if self._unaccounted:
             table_ids, high = (np.concatenate(parts) for parts in zip(*self._unaccounted, strict=True))
             self._unaccounted, self._unaccounted_count = [], 0
-            self._spend(self.tables.bits(table_ids, high + self.tables.reach[table_ids]))
+            self._spend(self.tables.bits(table_ids, high + self.tables.reach.take(table_ids)))
 
     def _spend(self, bits: float) -> None:
         self.ideal_bits += bits

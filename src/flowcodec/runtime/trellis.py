@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Push, Rounding
+from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Push, Rounding, signed_points
 from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 
@@ -251,11 +251,8 @@ class Trellis:
         values[others] = self._rounding.reconstruct(symbols[others], kind, scales[others], block)
         if len(inside):
             own = symbols[inside]
-            magnitudes = np.abs(own)
-            near = np.minimum(magnitudes, NEAR)
-            points = self._constants.centroids.reshape(-1, NEAR + 1)[self.first_ids(kind, scales[inside]) + quantisers(own), near]
-            points = points + (magnitudes - near) * (2 * FINE_STEP)
-            values[inside] = np.where(own < 0, -points, points)
+            rows = self.first_ids(kind, scales[inside]) + quantisers(own)
+            values[inside] = signed_points(own, rows, self._constants.centroids, 2 * FINE_STEP)
         return values
 
     def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
