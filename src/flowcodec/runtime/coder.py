@@ -82,14 +82,14 @@ class _Models(dict[int, object]):
         return self.setdefault(table, _Categorical(shifted.astype(np.float64), perfect=False))
 
 
-def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """(stable order by table, ids in this order, [(table, begin, end)] with tables ascending) of at least one id."""
+def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """(stable order by table, [(table, begin, end)] with tables ascending) of at least one id."""
     order = table_ids.argsort(kind="stable")
     ordered = table_ids[order]
     lasts = (ordered[1:] != ordered[:-1]).nonzero()[0]
     ends = [end + 1 for end in lasts.tolist()]
     tables = [*ordered[lasts].tolist(), int(ordered[-1])]
-    return order, ordered, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
+    return order, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
 
 
 def _positive(counts: np.ndarray) -> list[int]:
@@ -133,7 +133,7 @@ class SymbolEncoder:
         symbols = (clipped + reach).astype(np.int32)
         self.ideal_bits += self.tables.bits(table_ids, symbols)
         count = len(self.tables.low_bits)
-        order, _, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
+        order, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
         symbols = symbols[order]
         self._operations += [(symbols[begin:end], self.tables.models[key % count]) for key, begin, end in groups]
         for bits in _positive(low_bits):
@@ -205,33 +205,36 @@ class SymbolDecoder:
             raise FormatError("latent box: not an ANS stream; the file is damaged") from error
 
     def pop(self, table_ids: np.ndarray) -> np.ndarray:
-        """int64 coefficients, one for each id."""
+        """Coefficients, one for each id; int32, or int64 where some are beyond the reach of their tables or have raw low bits."""
         if len(table_ids) == 0:
             return np.zeros(0, np.int64)
-        order, ids, groups = _groups(table_ids)
-        decode, models = self._coder.decode, self.tables.models
+        order = table_ids.argsort(kind="stable")
+        ids = table_ids[order]
+        counts = np.bincount(table_ids)
+        tables = counts.nonzero()[0]
+        numbers = tables.tolist()
         # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
-        ordered = np.concatenate([decode(models[table], end - begin) for table, begin, end in groups])
+        ordered = np.concatenate(list(map(self._coder.decode, map(self.tables.models.__getitem__, numbers), counts[tables].tolist())))
         reach = self.tables.reach.take(ids)
         ordered -= reach
         self._account(ids, ordered)
-        values = np.empty(len(table_ids), np.int64)
+        values = np.empty(len(table_ids), np.int32)
         values[order] = ordered
-        lows = self._low_bits(table_ids) if groups[0][0] <= self.tables.last_with_low_bits else []
-        raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
         escaped = (np.abs(ordered) == reach).nonzero()[0]
-        if len(escaped):
-            escaped = np.sort(order[escaped])
-            extra = self.pop_exp_golomb(len(escaped))
-            values[escaped] += np.where(values[escaped] < 0, -extra, extra)
+        if len(escaped) or numbers[0] <= self.tables.last_with_low_bits:
+            return self._completed(values.astype(np.int64), table_ids, np.sort(order[escaped]))
+        return values
+
+    def _completed(self, values: np.ndarray, table_ids: np.ndarray, escaped: np.ndarray) -> np.ndarray:
+        """Coefficients from their high parts and what follows these: raw low bits, then the rests of those that escaped."""
+        low_bits = self.tables.low_bits.take(table_ids)
+        lows = [(low_bits == bits, bits) for bits in _positive(low_bits)]
+        raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
+        extra = self.pop_exp_golomb(len(escaped))
+        values[escaped] += np.where(values[escaped] < 0, -extra, extra)
         for (chosen, bits), low in zip(lows, raw, strict=True):
             values[chosen] = (values[chosen] << bits) | low
         return values
-
-    def _low_bits(self, table_ids: np.ndarray) -> list[tuple[np.ndarray, int]]:
-        """(coefficients, number of their raw low bits) for each number that occurs."""
-        low_bits = self.tables.low_bits[table_ids]
-        return [(low_bits == bits, bits) for bits in _positive(low_bits)]
 
     def _account(self, table_ids: np.ndarray, high: np.ndarray) -> None:
         """The bits of high parts, many at a time: their pieces may be small."""
