@@ -97,8 +97,8 @@ class ParallelChannel(ABC):
         return pop(self.table_ids(kind, scales, block))
 
 
-def signed_points(symbols: np.ndarray, rows: np.ndarray, points: np.ndarray, distance: int) -> np.ndarray:
-    """int64 reconstructions of symbols: the small magnitudes have ``points`` (..., rows, magnitudes), others continue them."""
+def signed_points(symbols: np.ndarray, rows: np.ndarray, points: np.ndarray, distance: int | np.ndarray) -> np.ndarray:
+    """int64 reconstructions of symbols: of small magnitudes ``points`` (rows, magnitudes), others continue at a distance."""
     count = points.shape[-1]
     magnitudes = np.abs(symbols)
     near = np.minimum(magnitudes, count - 1)
