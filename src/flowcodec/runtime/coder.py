@@ -213,8 +213,9 @@ class SymbolDecoder:
         counts = np.bincount(table_ids)
         tables = counts.nonzero()[0]
         numbers = tables.tolist()
+        models = map(self.tables.models.__getitem__, numbers)
         # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
-        ordered = np.concatenate(list(map(self._coder.decode, map(self.tables.models.__getitem__, numbers), counts[tables].tolist())))
+        ordered = np.concatenate(list(map(self._coder.decode, models, counts[tables].tolist())))
         reach = self.tables.reach.take(ids)
         ordered -= reach
         self._account(ids, ordered)
