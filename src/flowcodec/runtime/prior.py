@@ -99,10 +99,8 @@ class LevelNetworks:
 
         def write(place: Place, outputs: list[np.ndarray]) -> None:
             half = slice(place[0].start // 2, place[0].stop // 2), slice(place[1].start // 2, place[1].stop // 2)
-            # Narrowed first: each of the phases goes through all of it.
-            features = outputs[0].astype(np.int16)
             for phase, whole in enumerate(phases):
-                whole(half, [phase_of(features, phase)])
+                whole(half, [phase_of(outputs[0], phase)])
 
         self._run("trunk", size, read, write)
         return [whole.arrays[0] for whole in phases]

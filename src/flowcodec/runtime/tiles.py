@@ -17,7 +17,7 @@ from flowcodec.runtime.integer import GraphInfo, Runner
 from flowcodec.runtime.memory import return_freed_memory
 
 TILE_SITES = 1 << 12
-"""Sites of a tile for each row of its halos but one: few enough for a core's cache, enough for little to be computed twice."""
+"""Sites of a tile for each row of its halos: few enough for a core's cache, enough for little to be computed twice."""
 _SMALLEST_SHARE = 1 << 9
 """Sites that are worth handing to another thread."""
 _HIGH = 16
@@ -129,7 +129,7 @@ def run_in_tiles(runner: Runner, graph: str, info: GraphInfo, size: tuple[int, i
         bottom, right = top + place[0].stop - place[0].start, left + place[1].stop - place[1].start
         write(place, [result[0, :, top:bottom, left:right] for result in results])
 
-    in_parallel(runner.threads, run, tiles(*size, TILE_SITES * max(2 * halo - 1, 1), runner.threads, halo))
+    in_parallel(runner.threads, run, tiles(*size, TILE_SITES * max(2 * halo, 1), runner.threads, halo))
     if size[0] * size[1] >= _LARGE_SITES:
         return_freed_memory()
 
