@@ -98,7 +98,7 @@ class ParallelChannel(ABC):
 
 
 def signed_points(symbols: np.ndarray, rows: np.ndarray, points: np.ndarray, distance: int | np.ndarray) -> np.ndarray:
-    """int64 reconstructions of symbols: of small magnitudes ``points`` (rows, magnitudes), others continue at a distance."""
+    """Integer reconstructions of symbols: of small magnitudes ``points`` (rows, magnitudes), others continue at a distance."""
     count = points.shape[-1]
     magnitudes = np.abs(symbols)
     near = np.minimum(magnitudes, count - 1)
