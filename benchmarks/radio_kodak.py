@@ -4,8 +4,9 @@
     python benchmarks/radio_kodak.py KODAK_FOLDER --part I/N        every Nth image, for several processes; then
     python benchmarks/radio_kodak.py KODAK_FOLDER --merge           makes results of the parts there are
 
-About 15 CPU seconds an image for hybrid and layered transmission, in one process or in N. The digital curves need no encoding:
-sizes and qualities of whole files are those of results/kodak.json, interpolated in the logarithm of the size.
+About 15 CPU seconds an image for hybrid and layered transmission and as many for the analog mode, in one process or in N. The
+digital curves need no encoding: sizes and qualities of whole files are those of results/kodak.json, interpolated in the logarithm
+of the size.
 """
 
 import argparse
@@ -32,6 +33,7 @@ DIGITAL = {
 }
 CODED = {
     "hybrid_1_6": Experiment("hybrid", 1 / 6, csnr_db=CSNR_HYBRID, draws=100, similarity=False),
+    "analog": Experiment("analog", 1 / 6, csnr_db=(10.0,), draws=1, similarity=False),
     "layered_1_6": Experiment("layered", 1 / 6, csnr_db=(10.0,), link="rayleigh-slow", draws=400, similarity=False),
 }
 

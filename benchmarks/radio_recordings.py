@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "radio_recordings.json")
     options = parser.parse_args()
     image = read_picture(PHOTO).pixels[200 : 200 + SIDE, 300 : 300 + SIDE]
-    samples = recording.send(image, SIDE * SIDE, DESIGN_DB, 0.0)
+    samples = recording.send(image, SIDE * SIDE, DESIGN_DB, "digital")
     expected = recording.picture_of(samples).reception.pixels
     rows: list[dict[str, Any]] = []
     with over(range(options.count), "receiving") as (counted, say):

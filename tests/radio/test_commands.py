@@ -18,11 +18,12 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_a_picture_goes_through_a_recording(tmp_path: Path, photograph: np.ndarray) -> None:
+@pytest.mark.parametrize(("mode", "cbr"), [("digital", "1/3"), ("analog", "1")])
+def test_a_picture_goes_through_a_recording(tmp_path: Path, photograph: np.ndarray, mode: str, cbr: str) -> None:
     picture = tmp_path / "picture.png"
     Image.fromarray(photograph[:64, :64]).save(picture)
     recording, out = tmp_path / "air.sigmf", tmp_path / "out.png"
-    code, text = run("send", picture, recording, "--mode", "digital", "--cbr", "1/3")
+    code, text = run("send", picture, recording, "--mode", mode, "--cbr", cbr)
     assert code == 0, text
     code, text = run("receive", recording, out)
     assert code == 0, text

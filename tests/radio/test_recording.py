@@ -25,7 +25,7 @@ def image(photograph: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def samples(image: np.ndarray) -> np.ndarray:
     """Digital, 1/3 complex use per colour sample."""
-    return recording.send(image, 3 * SIDE * SIDE // 3, 8.0, 0.0)
+    return recording.send(image, 3 * SIDE * SIDE // 3, 8.0, "digital")
 
 
 @pytest.mark.parametrize("seed", range(4))

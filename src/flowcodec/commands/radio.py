@@ -54,7 +54,7 @@ def simulate(
     snr: Annotated[str, typer.Option("--snr", metavar="LOW:HIGH:STEP", help="CSNRs in dB.")] = "1:19:3",
     draws: Annotated[int, typer.Option(min=1, help="Draws of the link for each image and CSNR.")] = 10,
     share: Share = 0.05,
-    receiver: Annotated[Literal["prior", "linear"], typer.Option(help="Receiver of mode analog.")] = "prior",
+    receiver: Annotated[Literal["denoiser", "linear"], typer.Option(help="Receiver of mode analog.")] = "denoiser",
     coded: Annotated[
         bool, typer.Option("--coded", help="Code and decode every block, instead of drawing its fate from measured rates.")
     ] = False,
@@ -94,7 +94,7 @@ def simulate(
 def send(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to send.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.sigmf", help="The recording: OUT.sigmf-meta and OUT.sigmf-data.")],
-    mode: Annotated[Literal["digital", "hybrid"], typer.Option(help="With or without base and analog layer.")] = "hybrid",
+    mode: Annotated[Literal["digital", "hybrid", "analog"], typer.Option(help="Which layers are sent.")] = "hybrid",
     cbr: Cbr = "1/12",
     design_snr: DesignSnr = 10.0,
     share: Share = 0.05,
@@ -107,7 +107,7 @@ def send(
     picture = read_image(str(image))
     height, width = picture.pixels.shape[:2]
     uses = uses_of(height, width, _cbr(cbr))
-    samples = recording.send(picture.pixels, uses, design_snr, share if mode == "hybrid" else 0.0)
+    samples = recording.send(picture.pixels, uses, design_snr, mode, share)
     recording.write(out, samples, f"FlowCodec {mode}, {width}x{height}, {uses} complex channel uses, design {design_snr:g} dB")
     typer.echo(f"{recording.paths(out)[1]}: {len(samples)} samples, {uses} channel uses, {2 * uses} real", err=True)
 

@@ -1,4 +1,4 @@
-"""Analog mode: a picture with no cliff and no rate, for any number of receivers at once.
+"""Analog coding of a latent whose spectra are told by a map: the analog mode of thumbnails, and of pictures a simpler form of it.
 
     frame = preamble, header, map, analog symbols; pilots in between           all counted in ``uses``
 
@@ -347,19 +347,3 @@ class AnalogSystem:
             "power": float(np.mean(np.abs(symbols) ** 2)),
             "peak_to_average_db": 10 * math.log10(float(np.max(np.abs(symbols) ** 2))),
         }
-
-
-class Sender:
-    """Sends each picture once for each design CSNR, whatever receivers it is for; forgets the picture before."""
-
-    def __init__(self) -> None:
-        self._source: Source | None = None
-        self._sent: dict[tuple[int, float], Broadcast] = {}
-
-    def __call__(self, source: Source, uses: int, design_db: float) -> Broadcast:
-        if source is not self._source:
-            self._source, self._sent = source, {}
-        key = (uses, design_db)
-        if key not in self._sent:
-            self._sent[key] = transmit(source.image, uses, design_db)
-        return self._sent[key]

@@ -71,6 +71,12 @@ def receive(samples: np.ndarray, allocation: Allocation, scale: float, noise: fl
     return found * gains * variances / (gains**2 * variances + noise)
 
 
+def remaining(allocation: Allocation, scale: float, noise: float) -> np.ndarray:
+    """Variances l N / (g^2 l + N) of the errors of ``receive``, by the model."""
+    gains, variances = allocation.gains * scale, allocation.variances / scale**2
+    return variances * noise / (gains**2 * variances + noise)
+
+
 def observe(samples: np.ndarray, allocation: Allocation, scale: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """(values, variances of their noise) of the active numbers, with no estimate yet: number + noise. See ``receive``."""
     if scale == 0 or not np.isfinite(noise):

@@ -92,8 +92,8 @@ class Quantised:
             found.append((true - detail * self._units(level)).reshape(-1))
         return np.concatenate(found)
 
-    def render(self, estimate: np.ndarray | None = None) -> np.ndarray:
-        """uint8 (H, W, C): the picture of z^, plus the estimated errors if given (in the order of ``errors``)."""
+    def planes(self, estimate: np.ndarray | None = None) -> np.ndarray:
+        """int (3, H, W), 1/64 pixel units, not restored: those of z^, plus the estimated errors if given (in their order)."""
         details, begin = {}, 0
         for level, detail in self.details.items():
             details[level] = detail
@@ -101,11 +101,21 @@ class Quantised:
                 part = estimate[begin : begin + detail.size].reshape(detail.shape) / self._units(level)
                 details[level] = detail + np.rint(part).astype(np.int32)
             begin += detail.size
-        runner = make_runner(self.model, 1)
-        header = self.header
-        walk = _Synthesis(self.model, details, header)
-        planes = restore(self.model, runner, walk.run(_Coarsest(self.coarsest)), header.step_index)
-        return ycc_to_rgb(planes[: header.channels])
+        return _Synthesis(self.model, details, self.header).run(_Coarsest(self.coarsest))
+
+    def restored(self, estimate: np.ndarray | None = None) -> np.ndarray:
+        """``planes`` after the codec's restoration."""
+        return restore(self.model, make_runner(self.model, 1), self.planes(estimate), self.header.step_index)
+
+    def render(self, estimate: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (H, W, C): the picture of z^, plus the estimated errors if given."""
+        return ycc_to_rgb(self.restored(estimate)[: self.header.channels])
+
+    def levels_of(self, flat: np.ndarray) -> dict[int, np.ndarray]:
+        """Values in the order of ``errors`` -> (9, h, w) by level, on the even grid."""
+        ends = np.cumsum([detail.size for detail in self.details.values()])[:-1]
+        parts = zip(self.details.items(), np.split(flat, ends), strict=True)
+        return {level: part.reshape(detail.shape) for (level, detail), part in parts}
 
     def band_steps(self, level: int) -> np.ndarray:
         """float64 (9, 1, 1): the steps of the bands in pixel units."""

@@ -14,6 +14,7 @@ from flowcodec.errors import InputError
 from flowcodec.radio import layering, transmission, waveform
 from flowcodec.radio.digital import best_mode
 from flowcodec.radio.ladder import Ladder
+from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.transmission import HEADER_USES, Reception, Transmission
 
 SAMPLE_RATE_HZ = 1_000_000
@@ -53,13 +54,14 @@ def picture_of(samples: np.ndarray) -> Receipt:
     return Receipt(transmission.receive(frame, header), found.csnr_db, found.offset)
 
 
-def send(image: np.ndarray, uses: int, design_db: float, share: float) -> np.ndarray:
-    """uint8 (H, W, C) -> complex64 samples; ``share`` 0 is digital. Raises InputError."""
+def send(image: np.ndarray, uses: int, design_db: float, mode: str = "hybrid", share: float = DEFAULT_SHARE) -> np.ndarray:
+    """uint8 (H, W, C) -> complex64 samples; ``mode``: digital, hybrid (with its analog ``share``), analog. Raises InputError."""
     ladder = Ladder(image)
-    hybrid = share > 0
-    return samples_of(
-        layering.hybrid(ladder, uses, design_db, share) if hybrid else layering.digital(ladder, uses, best_mode(design_db))
-    )
+    if mode == "digital":
+        return samples_of(layering.digital(ladder, uses, best_mode(design_db)))
+    if mode == "analog":
+        return samples_of(layering.broadcast(ladder, uses, design_db))
+    return samples_of(layering.hybrid(ladder, uses, design_db, share))
 
 
 def paths(name: Path) -> tuple[Path, Path]:

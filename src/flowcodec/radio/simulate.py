@@ -15,13 +15,22 @@ import numpy as np
 
 from flowcodec.errors import InputError
 from flowcodec.radio import layering
-from flowcodec.radio.analog import RECEIVERS, AnalogSystem, Sender
+from flowcodec.radio.analog import AnalogSystem, transmit
 from flowcodec.radio.digital import MODES, Mode, best_mode
 from flowcodec.radio.layering import DEFAULT_SHARE
 from flowcodec.radio.link import Link, find_link
 from flowcodec.radio.softcast import DctSystem
-from flowcodec.radio.systems import DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Source
-from flowcodec.radio.transmission import HEADER_USES, PILOT_SPACING, PREAMBLE_USES, data_uses, uses_of
+from flowcodec.radio.systems import BroadcastSystem, DigitalSystem, LayeredSystem, Quality, RateTable, Rival, Sender, Source
+from flowcodec.radio.transmission import (
+    DENOISER,
+    HEADER_USES,
+    LINEAR,
+    PILOT_SPACING,
+    PREAMBLE_USES,
+    check_receiver,
+    data_uses,
+    uses_of,
+)
 from flowcodec.runtime.bundle import load_model
 
 EXPERIMENTS = ("digital", "hybrid", "layered", "analog")
@@ -39,7 +48,7 @@ class Experiment:
     mode: str = "hybrid"
     """``digital``: ours and the rivals, fixed and envelope. ``hybrid``: beside our fixed digital one. ``layered``: for
     rayleigh-slow, beside the best single modes; each CSNR is then a mean over fades that the sender knows. ``analog``:
-    fixed, and designed for each CSNR, beside linear coding of DCT coefficients."""
+    fixed, and designed for each CSNR, beside the same with a map of spectra alone and linear coding of DCT coefficients."""
     cbr: float = 1 / 12
     """Complex uses per colour sample."""
     design_db: float = 10.0
@@ -48,8 +57,8 @@ class Experiment:
     draws: int = 10
     share: float = DEFAULT_SHARE
     seed: int = 0
-    receiver: str = "prior"
-    """Of the analog mode: prior or linear."""
+    receiver: str = DENOISER
+    """Of the analog mode, one of transmission.RECEIVERS."""
     coded: bool = False
     """Every block is really coded and decoded; otherwise its fate is drawn from the table (awgn and rayleigh-slow only)."""
     similarity: bool = True
@@ -65,8 +74,7 @@ class Experiment:
             raise InputError(f"cbr: expected more than 0 and at most 2, found {self.cbr}")
         if not 0 < self.share < 0.6:
             raise InputError(f"share: expected more than 0 and less than 0.6, found {self.share}")
-        if self.receiver not in RECEIVERS:
-            raise InputError(f"receiver: expected one of {', '.join(RECEIVERS)}, found {self.receiver!r}")
+        check_receiver(self.receiver)
         if self.draws < 1:
             raise InputError(f"draws: expected at least 1, found {self.draws}")
         if not self.coded and self.link not in _TABLE_LINKS:
@@ -200,12 +208,21 @@ def _analog(design: float, receiver: str, matched: bool) -> dict[str, Choice]:
     """``matched``: with the systems designed for the CSNR they are measured at."""
     sender = Sender()
 
-    def system(at_db: float) -> tuple[str, Build]:
-        return f"{at_db:g}", lambda source, uses: AnalogSystem(source, sender(source, uses, at_db), receiver)
+    def system(at_db: float, receiver: str) -> tuple[str, Build]:
+        def build(source: Source, uses: int) -> System:
+            return BroadcastSystem(source, sender(source, uses, at_db), receiver)
 
-    plan: dict[str, Choice] = {"analog": lambda *_: system(design)}
+        return f"{at_db:g}", build
+
+    def alone(source: Source, uses: int) -> System:
+        return AnalogSystem(source, transmit(source.image, uses, design))
+
+    plan: dict[str, Choice] = {"analog": lambda *_: system(design, receiver)}
+    if receiver != LINEAR:
+        plan["analog, linear receiver"] = lambda *_: system(design, LINEAR)
     if matched:
-        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db)
+        plan["analog, matched"] = lambda csnr_db, *_: system(csnr_db, receiver)
+    plan["analog, map of spectra alone"] = lambda *_: ("map", alone)
     plan["linear DCT"] = lambda *_: ("dct", lambda source, uses: DctSystem(source, uses, design))
     plan["linear DCT, 64 chunks"] = lambda *_: ("softcast", lambda source, uses: DctSystem(source, uses, design, (8,)))
     return plan

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from flowcodec.errors import InputError
-from flowcodec.radio import digital, transmission
+from flowcodec.radio import digital, layering, transmission
 from flowcodec.radio.digital import MODES, Mode, Segment, segment, segment_error_rate
 from flowcodec.radio.ladder import Ladder
 from flowcodec.radio.link import Link, awgn
-from flowcodec.radio.transmission import Transmission, data_uses, layer_name
+from flowcodec.radio.transmission import DENOISER, Transmission, check_receiver, data_uses, layer_name
 from flowcodec.runtime.quality import ms_ssim, psnr_db
 
 NODE_DB = 3.0
@@ -151,6 +151,8 @@ class DigitalSystem:
 class LayeredSystem:
     """Superposed digital layers, and the analog layer if there is one."""
 
+    receiver = DENOISER
+
     def __init__(self, source: Source, sent: Transmission, interpolate: bool = False) -> None:
         """``interpolate``: the quality of refined pictures is taken from CSNRs NODE_DB apart, linearly in dB, for many fades."""
         self.source, self.sent, self.interpolate = source, sent, interpolate
@@ -163,7 +165,7 @@ class LayeredSystem:
         header = self.sent.header
         if link is not None:
             received = link(self.sent.symbols, csnr_db, rng)
-            found = transmission.receive(received, transmission.receive_header(received))
+            found = transmission.receive(received, transmission.receive_header(received), self.receiver)
             return self.source.concealed if found.layer == "nothing" else self.source.quality(found.pixels, found.layer)
         if rng.random() < digital.header_error_rate(csnr_db):
             return self.source.concealed
@@ -195,7 +197,7 @@ class LayeredSystem:
         header = self.sent.header
         assert self.sent.quantised is not None
         rest = awgn(math.sqrt(header.share) * self.sent.analog, csnr_db, rng)
-        return self.source.quality(transmission.refine(rest, header, self.sent.quantised), "main")
+        return self.source.quality(transmission.refine(rest, header, self.sent.quantised, self.receiver), "main")
 
     def _between(self, csnr_db: float, rng: np.random.Generator) -> Quality:
         low = math.floor(csnr_db / NODE_DB)
@@ -215,3 +217,32 @@ class LayeredSystem:
             for index, layer in enumerate(header.layers)
         ]
         return {"layer_plans": layers, "analog_power": header.share}
+
+
+class BroadcastSystem(LayeredSystem):
+    """The analog mode with one of transmission.RECEIVERS. Raises InputError."""
+
+    def __init__(self, source: Source, sent: Transmission, receiver: str = DENOISER) -> None:
+        super().__init__(source, sent)
+        self.receiver = check_receiver(receiver)
+
+    def facts(self) -> dict[str, Any]:
+        powers = np.abs(self.sent.symbols) ** 2
+        peak = 10 * math.log10(float(powers.max()))
+        return super().facts() | {"power": float(powers.mean()), "peak_to_average_db": peak}
+
+
+class Sender:
+    """Analog transmissions of the last picture, each made once, whatever receivers it is for."""
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._sent: dict[tuple[int, float], Transmission] = {}
+
+    def __call__(self, source: Source, uses: int, design_db: float) -> Transmission:
+        if source is not self._source:
+            self._source, self._sent = source, {}
+        key = (uses, design_db)
+        if key not in self._sent:
+            self._sent[key] = layering.broadcast(source.ladder, uses, design_db)
+        return self._sent[key]

@@ -16,13 +16,13 @@ Skoglund, Phamdo & Alajaji 2002, 2006; superposition: Cover, Broadcast channels,
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from flowcodec.errors import FlowCodecError, InputError
-from flowcodec.radio import digital, linear, picture
+from flowcodec.radio import denoiser, digital, linear, picture
 from flowcodec.radio.conditional import Coarse
 from flowcodec.radio.digital import MODES, Mode, Segment, segment
 from flowcodec.radio.link import Received, noise_power
@@ -41,6 +41,15 @@ _SIZE_BYTES = 3
 _HEADER_BYTES = _FRONT.size + MOST_LAYERS * _LAYER.size + _BACK.size
 HEADER_MODE = Mode(2, round((8 * _HEADER_BYTES + digital.CRC_BITS) / HEADER_USES, 6), repeats=2)
 _VERSION = 3
+RECEIVERS = DENOISER, LINEAR = "denoiser", "linear"
+"""Of the analog mode."""
+
+
+def check_receiver(name: str) -> str:
+    """The name. Raises InputError if there is no such receiver."""
+    if name not in RECEIVERS:
+        raise InputError(f"receiver: expected one of {', '.join(RECEIVERS)}, found {name!r}")
+    return name
 
 
 def data_uses(uses: int) -> int:
@@ -179,17 +188,6 @@ def transmit(
 
     Each file is made for receivers of the one before; the analog layer, if it has power, refines the last.
     """
-    quantised, scale, symbols = None, 0.0, np.zeros(uses, complex)
-    corrections: tuple[int, ...] = (0,) * CLASS_COUNT
-    if analog > 0:
-        coarse = Coarse(files[-2][1], _step_index(files[-2][0])) if len(files) > 1 else None
-        quantised = picture.read(files[-1][0], coarse)
-        errors = quantised.errors(image)
-        corrections = quantised.corrections(errors)
-        allocation = _allocation(quantised, corrections, uses, analog / POWER_UNIT, round(design_db))
-        numbers, scale = linear.send(errors, allocation)
-        scale = float(np.float16(scale))  # as the header carries it
-        symbols = linear.to_complex(numbers)
     height, width = image.shape[:2]
     colour = np.rint(image.reshape(-1, image.shape[2]).mean(axis=0)).astype(int)
     header = Header(
@@ -199,20 +197,35 @@ def transmit(
         layers=tuple(layers),
         analog=analog,
         design_db=round(design_db),
-        scale=scale,
+        scale=0.0,
         mean_colour=tuple(int(v) for v in np.broadcast_to(colour, 3)),  # type: ignore[arg-type]
-        corrections=corrections,
+        corrections=(0,) * CLASS_COUNT,
     )
+    quantised, symbols = None, np.zeros(uses, complex)
+    if analog > 0:
+        coarse = Coarse(files[-2][1], _step_index(files[-2][0])) if len(files) > 1 else None
+        quantised = picture.read(files[-1][0], coarse)
+        header, symbols = with_analog(header, quantised, quantised.errors(image))
     return Transmission(header, tuple(data for data, _ in files), symbols, quantised, tuple(pixels for _, pixels in files))
+
+
+def with_analog(header: Header, quantised: Quantised, errors: np.ndarray) -> tuple[Header, np.ndarray]:
+    """(the header that tells corrections and scale, complex (uses,) symbols) of the analog layer of a header."""
+    corrections = quantised.corrections(errors)
+    header = replace(header, corrections=corrections)
+    numbers, scale = linear.send(errors, _allocation(header, quantised))
+    # As the header carries it.
+    return replace(header, scale=float(np.float16(scale))), linear.to_complex(numbers)
 
 
 def _step_index(data: bytes) -> int:
     return container.read(data).header.step_index
 
 
-def _allocation(quantised: Quantised, corrections: Sequence[int], uses: int, share: float, design_db: float) -> linear.Allocation:
+def _allocation(header: Header, quantised: Quantised) -> linear.Allocation:
     """Of the analog layer: two real dimensions a use, where unit power stands for the share a."""
-    return linear.allocate(quantised.levels(corrections), 2 * uses, noise_power(design_db) / share)
+    levels = quantised.levels(header.corrections)
+    return linear.allocate(levels, 2 * header.uses, noise_power(header.design_db) / header.share)
 
 
 @dataclass(frozen=True)
@@ -230,8 +243,8 @@ def receive_header(received: Received) -> Header | None:
     return unpack_header(decoded.data) if decoded.whole else None
 
 
-def receive(received: Received, header: Header | None) -> Reception:
-    """The picture of the layers of a frame, never an error; ``header`` as ``receive_header`` gave it."""
+def receive(received: Received, header: Header | None, receiver: str = DENOISER) -> Reception:
+    """The picture of the layers of a frame, never an error; ``header`` as ``receive_header`` gave it; see ``refine``."""
     if header is None:
         return Reception(np.full((1, 1, 3), 128, np.uint8), "nothing")
     rest = received.part(slice(HEADER_USES, HEADER_USES + header.uses))
@@ -252,7 +265,7 @@ def receive(received: Received, header: Header | None) -> Reception:
         rest = Received(rest.samples - scaled.gains * digital.send(data, plan), rest.gains, rest.noise)
     if best is None:
         return Reception(np.broadcast_to(np.array(header.mean_colour, np.uint8), (header.height, header.width, 3)), name)
-    return Reception(refine(rest, header, best) if name == "main" else best.render(), name)
+    return Reception(refine(rest, header, best, receiver) if name == "main" else best.render(), name)
 
 
 def layer_name(index: int, count: int) -> str:
@@ -262,22 +275,44 @@ def layer_name(index: int, count: int) -> str:
     return "base" if index == 0 else f"layer {index + 1}"
 
 
-def refine(rest: Received, header: Header, quantised: Quantised) -> np.ndarray:
-    """uint8 (H, W, C) of the main file, its quantisation errors estimated from the analog layer.
+@dataclass(frozen=True)
+class Estimate:
+    """What the analog layer says of the quantisation errors e of a file, all coefficients, coarse to fine."""
 
-    ``rest``: the samples of the layers without what the digital ones sent.
-    """
+    errors: np.ndarray
+    """Linear MMSE estimates of e; 0 where e was not sent."""
+    variances: np.ndarray
+    """Of what is left of e, by the model: l N / (g^2 l + N), and l where e was not sent."""
+
+
+def estimate(rest: Received, header: Header, quantised: Quantised) -> Estimate:
+    """``rest``: the samples of the layers without what the digital ones sent."""
+    levels = quantised.levels(header.corrections)
+    found = Estimate(np.zeros(quantised.count), np.exp2(levels / linear.LEVELS_PER_OCTAVE))
     share = header.share
-    if share == 0 or header.scale == 0:
-        return quantised.render()
     # Linear MMSE of t for each use, b t + noise; over the mixing the mean of b counts, and the noise becomes (1 - b) / b.
     strength = share * np.abs(rest.gains) ** 2
     shares = strength / (strength + rest.noise_power)
     mean = float(shares.mean())
+    if mean == 0 or header.scale == 0:
+        return found
     turned = rest.samples * math.sqrt(share) * np.conj(rest.gains) / (strength + rest.noise_power)
-    allocation = _allocation(quantised, header.corrections, header.uses, share, header.design_db)
-    noise = (1 - mean) / mean if mean > 0 else math.inf
-    samples = linear.to_real(turned) / mean if mean > 0 else np.zeros(allocation.dimensions)
-    estimate = np.zeros(quantised.count)
-    estimate[allocation.chosen] = linear.receive(samples, allocation, header.scale, noise)
-    return quantised.render(estimate)
+    allocation = _allocation(header, quantised)
+    samples, noise = linear.to_real(turned) / mean, (1 - mean) / mean
+    found.errors[allocation.chosen] = linear.receive(samples, allocation, header.scale, noise)
+    found.variances[allocation.chosen] = linear.remaining(allocation, header.scale, noise)
+    return found
+
+
+def refine(rest: Received, header: Header, quantised: Quantised, receiver: str = DENOISER) -> np.ndarray:
+    """uint8 (H, W, C) of the last file, its quantisation errors estimated from the analog layer.
+
+    ``rest``: as in ``estimate``. Where the file is the only one, the analog layer has most to say, and the denoiser follows,
+    unless the ``receiver``, one of RECEIVERS, is the linear one.
+    """
+    if header.share == 0 or header.scale == 0:
+        return quantised.render()
+    found = estimate(rest, header, quantised)
+    if len(header.layers) > 1 or receiver == LINEAR:
+        return quantised.render(found.errors)
+    return denoiser.denoise(quantised, found.errors, found.variances)

@@ -17,7 +17,7 @@ from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.integer import Runner
 from flowcodec.runtime.latent import LatentDecoder, LatentEncoder
-from flowcodec.runtime.prediction import Prediction, analyse_prediction
+from flowcodec.runtime.prediction import Prediction, Unpredicted, analyse_prediction
 from flowcodec.runtime.prior import PLANES, Walk
 from flowcodec.runtime.restore import restore
 
@@ -46,11 +46,13 @@ def encode_frame(
     step_index: int,
     channel: str = DEFAULT_CHANNEL,
     coder: SymbolEncoder | None = None,
+    unpredicted: Unpredicted | None = None,
 ) -> EncodedFrame:
     """Encodes uint8 (H, W, 3) given a prediction, integer planes (3, H, W) in 1/64 pixel units, or None for an I-frame.
 
     ``model`` is one of pictures without a prediction and one of P-frames with it. ``coder``: an encoder with ``frame_tables``
-    into which something, such as motion vectors, was pushed already; the frame goes behind it and finishes it.
+    into which something, such as motion vectors, was pushed already; the frame goes behind it and finishes it. ``unpredicted``:
+    blocks of a P-frame that do without its prediction.
     Raises InputError, ModelError.
     """
     height, width, channels = pixels.shape
@@ -70,9 +72,9 @@ def encode_frame(
         coder=coder or SymbolEncoder(frame_tables(model, channel)),
         threads=runner.threads,
     )
-    walk = Walk(model, runner, height, width, PLANES, step_index, pyramid)
+    walk = Walk(model, runner, height, width, PLANES, step_index, pyramid, unpredicted)
     planes = walk.run(exchange, level_begun=exchange.begin_feedback if feedback else None)
-    return EncodedFrame(exchange.boxes[0], _finish(model, runner, planes, step_index, pyramid), exchange.ideal_bits)
+    return EncodedFrame(exchange.boxes[0], _finish(model, runner, planes, step_index, pyramid, unpredicted), exchange.ideal_bits)
 
 
 def decode_frame(
@@ -84,6 +86,7 @@ def decode_frame(
     step_index: int,
     channel: str = DEFAULT_CHANNEL,
     coder: SymbolDecoder | None = None,
+    unpredicted: Unpredicted | None = None,
 ) -> np.ndarray:
     """The planes of a frame of the given (height, width), equal to the encoder's. Raises FormatError, ModelError.
 
@@ -101,8 +104,8 @@ def decode_frame(
         level_count(height, width),
         coder=coder or SymbolDecoder(frame_tables(model, channel), payload),
     )
-    planes = Walk(model, runner, height, width, PLANES, step_index, pyramid).run(exchange)
-    return _finish(model, runner, planes, step_index, pyramid)
+    planes = Walk(model, runner, height, width, PLANES, step_index, pyramid, unpredicted).run(exchange)
+    return _finish(model, runner, planes, step_index, pyramid, unpredicted)
 
 
 def _pyramid(
@@ -115,5 +118,18 @@ def _pyramid(
     return analyse_prediction(model, runner, prediction, step_index)
 
 
-def _finish(model: Model, runner: Runner, planes: np.ndarray, step_index: int, pyramid: Prediction | None) -> np.ndarray:
-    return restore(model, runner, planes, step_index, None if pyramid is None else pyramid.planes).astype(np.int32)
+def _finish(
+    model: Model,
+    runner: Runner,
+    planes: np.ndarray,
+    step_index: int,
+    pyramid: Prediction | None,
+    unpredicted: Unpredicted | None,
+) -> np.ndarray:
+    if pyramid is None:
+        return restore(model, runner, planes, step_index).astype(np.int32)
+    alone = None if unpredicted is None else restore(unpredicted.model, unpredicted.runner, planes.copy(), step_index)
+    restored = restore(model, runner, planes, step_index, pyramid.planes).astype(np.int32)
+    if unpredicted is not None and alone is not None:
+        np.copyto(restored, alone, where=unpredicted.at_level(0, *planes.shape[1:]), casting="same_kind")
+    return restored

@@ -37,11 +37,12 @@ def grid_shape(height: int, width: int, block: int) -> tuple[int, int]:
     return -(-height // block), -(-width // block)
 
 
-def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarray:
+def compensate(planes: np.ndarray, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
     """The prediction int32 (C, H, W) that vectors make of planes (C, H, W), both in 1/64 pixel unit.
 
     ``vectors``: integers (rows, columns, 2), (down, right) in quarter samples: where in ``planes`` a block comes from; beyond the
-    edges their samples are repeated.
+    edges their samples are repeated. ``unpredicted``: bool (rows, columns), blocks that leave their part of each cell to the next
+    one of the cell that is predicted: beside, above or below, or across.
     """
     count, height, width = planes.shape
     planes = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.float32)
@@ -51,6 +52,10 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     # all of a cell, a square of the size of a block around the corner where four blocks meet.
     field = np.pad(vectors, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int64)
     corners = np.stack([field[i : i + rows + 1, j : j + columns + 1].reshape(-1, 2) for i in (0, 1) for j in (0, 1)])
+    if unpredicted is not None:
+        field = np.pad(unpredicted, 1, mode="edge")
+        missing = np.stack([field[i : i + rows + 1, j : j + columns + 1].reshape(-1) for i in (0, 1) for j in (0, 1)])
+        corners = _replaced(corners, missing)
     tops, lefts = (n.reshape(-1) * block - half for n in np.mgrid[: rows + 1, : columns + 1])
     cells = np.empty((count, len(tops), block, block), np.int32)
     rising = np.arange(1, 2 * block, 2)
@@ -70,6 +75,18 @@ def compensate(planes: np.ndarray, vectors: np.ndarray, block: int) -> np.ndarra
     picture = cells.reshape(count, rows + 1, columns + 1, block, block).transpose(0, 1, 3, 2, 4)
     picture = picture.reshape(count, (rows + 1) * block, (columns + 1) * block)[:, half : half + height, half : half + width]
     return np.clip(picture, -PLANE_MAX, PLANE_MAX)
+
+
+def _replaced(corners: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Vectors (4, n, 2) of the blocks around each cell, missing ones (4, n) replaced by the first other that is not."""
+    found = corners.copy()
+    for place in range(4):
+        left = missing[place].copy()
+        for other in (place ^ 1, place ^ 2, place ^ 3):
+            taken = left & ~missing[other]
+            found[place, taken] = corners[other, taken]
+            left &= ~taken
+    return found
 
 
 def _pieces(chosen: np.ndarray) -> Iterator[np.ndarray]:
@@ -142,6 +159,11 @@ _START_COUNTS = (
 """First counts of the differences +-0 ... +-12, from surest to least sure; about what training clips have. A context's row is its
 class of spread, for the second component plus how much the first one differed (0, 1, 2 for more)."""
 
+_UNPREDICTED = 2
+"""Number of the counts of predicted and unpredicted blocks, after those of the two components."""
+_START_UNPREDICTED = ((390, 10), (280, 120), (200, 200), (120, 280), (10, 390))
+"""First counts of predicted and unpredicted blocks, by how many of the four known ones around are unpredicted."""
+
 
 @dataclass(frozen=True)
 class _Pass:
@@ -195,6 +217,13 @@ def _forecast(vectors: np.ndarray, part: _Pass) -> tuple[np.ndarray, np.ndarray]
     return (around[1] + around[2] + 1) >> 1, np.searchsorted(_SPREAD_CLASSES, spread, side="right")
 
 
+def _around(missing: np.ndarray, part: _Pass) -> np.ndarray:
+    """(n,): how many of the known blocks around are unpredicted; ``missing``: bool (rows * columns,)."""
+    if not part.neighbours.size:
+        return np.zeros(1, np.int64)
+    return missing[part.neighbours].sum(axis=0, dtype=np.int64)
+
+
 def forecast_all(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Forecasts of every block of a field from its neighbours in that field: ((rows, columns, 2), (rows, columns))."""
     flat = vectors.reshape(-1, 2)
@@ -204,8 +233,21 @@ def forecast_all(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return predicted.reshape(vectors.shape), spread.reshape(vectors.shape[:2])
 
 
+def fill(vectors: np.ndarray, unpredicted: np.ndarray) -> np.ndarray:
+    """The field (rows, columns, 2) that a decoder has: ``unpredicted`` blocks (rows, columns) get what is expected of them."""
+    field, missing = vectors.reshape(-1, 2).copy(), unpredicted.reshape(-1)
+    for part in _passes(*vectors.shape[:2]):
+        here = missing[part.blocks]
+        if here.any():
+            field[part.blocks[here]] = _forecast(field, part)[0][here]
+    return field.reshape(vectors.shape)
+
+
 class VectorModel:
     """Adaptive counts of vector differences; encoder and decoder go through the same states.
+
+    In a frame with unpredicted blocks each block first says whether it is one; its context is how many of the known blocks
+    around are. Such a block has no vector of its own, but the one that is expected of it.
 
     The first component (down) has a context from how much the known blocks around disagree, the second one also from whether
     the first differed. Counts learn after every pass over blocks that are coded at once.
@@ -214,18 +256,23 @@ class VectorModel:
     def __init__(self) -> None:
         start = np.array(_START_COUNTS, np.int64)[:, np.abs(np.arange(_SYMBOLS) - _REACH)]
         classes = np.add.outer(np.arange(_FIRST_CLASSES), np.arange(_SECOND_CLASSES)).reshape(-1)
-        self._counts = (start[:_FIRST_CLASSES], start[np.minimum(classes, len(start) - 1)])
+        self._counts = (
+            start[:_FIRST_CLASSES],
+            start[np.minimum(classes, len(start) - 1)],
+            np.array(_START_UNPREDICTED, np.int64),
+        )
 
     def copy(self) -> "VectorModel":
         other = VectorModel()
-        other._counts = (self._counts[0].copy(), self._counts[1].copy())
+        other._counts = (self._counts[0].copy(), self._counts[1].copy(), self._counts[2].copy())
         return other
 
     def _frequencies(self, component: int) -> np.ndarray:
         """int64 (contexts, symbols) that sum to 2^24."""
         counts = self._counts[component]
-        frequencies = 1 + counts * (_CODER_TOTAL - _SYMBOLS) // counts.sum(axis=1, keepdims=True)
-        frequencies[:, _REACH] += _CODER_TOTAL - frequencies.sum(axis=1)
+        symbols = counts.shape[1]
+        frequencies = 1 + counts * (_CODER_TOTAL - symbols) // counts.sum(axis=1, keepdims=True)
+        frequencies[:, symbols // 2] += _CODER_TOTAL - frequencies.sum(axis=1)
         return frequencies
 
     def _learn(self, component: int, contexts: np.ndarray, symbols: np.ndarray) -> None:
@@ -249,19 +296,44 @@ class VectorModel:
         first, second = (np.log2(_CODER_TOTAL) - np.log2(self._frequencies(component)) for component in (0, 1))
         return first, second
 
-    def encode(self, vectors: np.ndarray, coder: SymbolEncoder) -> None:
-        """``vectors``: integers (rows, columns, 2) of at most VECTOR_MAX."""
-        self._exchange(vectors.astype(np.int64), coder, None)
+    def unpredicted_bits(self, unpredicted: np.ndarray) -> np.ndarray:
+        """About the bits (rows, columns, 2) of saying that a block is predicted, and that it is not; for searching."""
+        costs = np.log2(_CODER_TOTAL) - np.log2(self._frequencies(_UNPREDICTED))
+        flat = unpredicted.reshape(-1)
+        bits = np.empty((len(flat), 2))
+        for part in _passes(*unpredicted.shape):
+            bits[part.blocks] = costs[_around(flat, part)]
+        return bits.reshape(*unpredicted.shape, 2)
 
-    def decode(self, rows: int, columns: int, coder: SymbolDecoder) -> np.ndarray:
-        """int64 (rows, columns, 2). Raises FormatError."""
-        return self._exchange(np.zeros((rows, columns, 2), np.int64), None, coder)
+    def encode(self, vectors: np.ndarray, coder: SymbolEncoder, unpredicted: np.ndarray | None = None) -> None:
+        """``vectors``: integers (rows, columns, 2) of at most VECTOR_MAX; ``unpredicted``: bool (rows, columns)."""
+        field = vectors.astype(np.int64) if unpredicted is None else fill(vectors.astype(np.int64), unpredicted)
+        self._exchange(field, unpredicted, coder, None)
 
-    def _exchange(self, vectors: np.ndarray, encoder: SymbolEncoder | None, decoder: SymbolDecoder | None) -> np.ndarray:
+    def decode(
+        self, rows: int, columns: int, coder: SymbolDecoder, some_unpredicted: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(int64 (rows, columns, 2), bool (rows, columns) of unpredicted blocks if the frame has some). Raises FormatError."""
+        unpredicted = np.zeros((rows, columns), bool) if some_unpredicted else None
+        return self._exchange(np.zeros((rows, columns, 2), np.int64), unpredicted, None, coder), unpredicted
+
+    def _exchange(
+        self, vectors: np.ndarray, unpredicted: np.ndarray | None, encoder: SymbolEncoder | None, decoder: SymbolDecoder | None
+    ) -> np.ndarray:
         field = vectors.reshape(-1, 2)
+        missing = None if unpredicted is None else unpredicted.reshape(-1)
         for part in _passes(*vectors.shape[:2]):
             predicted, spread = _forecast(field, part)
-            differences = field[part.blocks] - predicted
+            blocks = part.blocks
+            if missing is not None:
+                self._exchange_unpredicted(missing, part, encoder, decoder)
+                own = ~missing[blocks]
+                if decoder is not None:
+                    field[blocks[~own]] = predicted[~own]
+                blocks, predicted, spread = blocks[own], predicted[own], spread[own]
+                if not len(blocks):
+                    continue
+            differences = field[blocks] - predicted
             for component in range(2):
                 contexts = spread if component == 0 else spread * _SECOND_CLASSES + np.minimum(np.abs(differences[:, 0]), 2)
                 rows = self._frequencies(component)[contexts]
@@ -278,5 +350,16 @@ class VectorModel:
                     differences[:, component] = difference
                 self._learn(component, contexts, symbols)
             if decoder is not None:
-                field[part.blocks] = np.clip(predicted + differences, -VECTOR_MAX, VECTOR_MAX)
+                field[blocks] = np.clip(predicted + differences, -VECTOR_MAX, VECTOR_MAX)
         return vectors
+
+    def _exchange_unpredicted(
+        self, missing: np.ndarray, part: _Pass, encoder: SymbolEncoder | None, decoder: SymbolDecoder | None
+    ) -> None:
+        contexts = _around(missing, part)
+        rows = self._frequencies(_UNPREDICTED)[contexts]
+        if encoder is not None:
+            encoder.push_own(missing[part.blocks].astype(np.int64), partial(np.asarray, rows))
+        elif decoder is not None:
+            missing[part.blocks] = decoder.pop_own(rows)
+        self._learn(_UNPREDICTED, contexts, missing[part.blocks].astype(np.int64))

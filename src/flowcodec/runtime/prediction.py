@@ -75,6 +75,28 @@ class LevelPrediction:
         return np.concatenate([two_ranges(in_steps(difference, self._step_index)), two_ranges(self.detail[:, *place])])
 
 
+@dataclass(frozen=True)
+class Unpredicted:
+    """Blocks of a P-frame that are coded without its prediction: by the networks of pictures, in the midst of the others."""
+
+    model: Model
+    """Of pictures; the steps and the tables stay those of the P-frame's model."""
+    runner: Runner
+    blocks: np.ndarray
+    """bool (rows, columns)"""
+    size: int
+    """Pixels a side of a block."""
+
+    def at_level(self, level: int, height: int, width: int) -> np.ndarray:
+        """bool (height, width): for each sample of a level whether its centre lies in such a block; level 0 are the pixels."""
+        half = (1 << level) >> 1
+        row, column = (
+            np.minimum(((np.arange(count) << level) + half) // self.size, blocks - 1)
+            for count, blocks in zip((height, width), self.blocks.shape, strict=True)
+        )
+        return self.blocks[row[:, None], column]
+
+
 def blend(locations: np.ndarray, gates: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """int32 locations moved towards the predicted coefficients by gates/64 of the way, rounded."""
     distance = predicted - locations.astype(np.int32)

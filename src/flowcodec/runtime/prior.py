@@ -36,7 +36,7 @@ from flowcodec.runtime.context import (
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.flow import level_shapes, narrowed, synthesise_level
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
-from flowcodec.runtime.prediction import LevelPrediction, Prediction, blend
+from flowcodec.runtime.prediction import LevelPrediction, Prediction, Unpredicted, blend
 from flowcodec.runtime.step import step_fixed
 from flowcodec.runtime.tiles import Place, Read, Whole, Write, channel_groups, even, in_parallel, run_in_tiles
 
@@ -139,6 +139,22 @@ def _narrow(values: np.ndarray, dtype: type, out: np.ndarray | None = None) -> n
     return np.clip(values, -limit, limit, out=narrow, casting="unsafe")
 
 
+class _Alone:
+    """The networks of pictures at one level of a P-frame, for its unpredicted blocks."""
+
+    def __init__(self, unpredicted: Unpredicted, level: int, step_index: int, ll: np.ndarray, carried: np.ndarray | None) -> None:
+        self.networks = LevelNetworks(unpredicted.model, unpredicted.runner, level, step_index)
+        self.trunk = self.networks.trunk(ll, carried)
+        self._blocks = unpredicted.at_level(level, even(ll.shape[1]), even(ll.shape[2]))
+
+    def replace(self, stage: Stage, others: list[np.ndarray], locations: np.ndarray, scales: np.ndarray) -> None:
+        """In these blocks, what the prior of P-frames says by what that of pictures does."""
+        own = self.networks.stage(stage, self.trunk[stage.phase], others)
+        here = phase_of(self._blocks[None], stage.phase)
+        np.copyto(locations, own[0], where=here)
+        np.copyto(scales, own[1], where=here)
+
+
 class Walk:
     """One pass over the levels of an image of the given size."""
 
@@ -151,8 +167,12 @@ class Walk:
         channels: int,
         step_index: int,
         prediction: Prediction | None = None,
+        unpredicted: Unpredicted | None = None,
     ) -> None:
-        """With a ``prediction`` of the same size: a P-frame. Raises ModelError where the model is for the other kind."""
+        """With a ``prediction`` of the same size: a P-frame, of which some blocks may be ``unpredicted``.
+
+        Raises ModelError where the model is for the other kind.
+        """
         if model.predicts != (prediction is not None):
             kind = "P-frames, which need a prediction" if model.predicts else "pictures without a prediction"
             raise ModelError(f"model {model.card.get('name', model.id.hex())}: it is for {kind}; pass another model")
@@ -161,6 +181,8 @@ class Walk:
         self.channels, self.step_index = channels, step_index
         self.carried: np.ndarray | None = None
         """Features (16, H, W) for the level at which the walk stands, none at the coarsest."""
+        self._unpredicted = unpredicted
+        self._carried_alone: np.ndarray | None = None
 
     def run(
         self, exchange: Exchange, synthesise_image: bool = True, last_level: int = 0, level_begun: LevelBegun | None = None
@@ -174,7 +196,7 @@ class Walk:
         base = np.zeros(PLANES, np.int64) if self.prediction is None else self.prediction.coarsest(step)
         coarsest = np.clip(exchange.coarsest(step, base), -_COARSEST_LIMIT, _COARSEST_LIMIT)
         ll = to_pixels(coarsest << FRACTION_BITS, step).reshape(PLANES, 1, 1)
-        self.carried = None
+        self.carried = self._carried_alone = None
         for level in range(len(self.shapes) - 1, last_level, -1):
             if level_begun is not None:
                 level_begun(level, ll, self.shapes[level - 1])
@@ -197,6 +219,7 @@ class Walk:
         predicted = self._predicted(level)
         trunk = networks.trunk(ll, self._take_carried(), predicted)
         expected = None if predicted is None else pad_even(predicted.detail)
+        alone = None if self._unpredicted is None else _Alone(self._unpredicted, level, self.step_index, ll, self._carried_alone)
         detail = np.zeros(valid.shape, np.int32)
         stages = STAGES if self.channels == PLANES else [stage for stage in STAGES if stage.kind == LUMA]
         # Each stage sees the copies made by those before it: a prefix of one array, filled as decoding goes on.
@@ -213,6 +236,8 @@ class Walk:
             locations, scales, *gates = networks.stage(stage, trunk[stage.phase], others)
             if expected is not None:
                 locations = blend(locations, gates[0], wanted)
+            if alone is not None:
+                alone.replace(stage, others[: bool(stage.seen)], locations, scales)
             bands = phase_of(valid[stage.bands], stage.phase)
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
@@ -222,6 +247,7 @@ class Walk:
                     compared[own] = clip_activations(values - wanted)
         if level > 1:
             self.carried = networks.carry(trunk, detail, finer)
+            self._carried_alone = None if alone is None else alone.networks.carry(alone.trunk, detail, finer)
         return detail
 
     def _predicted(self, level: int) -> LevelPrediction | None:

@@ -19,9 +19,10 @@ from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmPart, Group, parse_zigzag, zigzag
 from flowcodec.runtime.frame import decode_frame, encode_frame, frame_tables
 from flowcodec.runtime.motion import BLOCK_SIZES, PLANE_MAX, VectorModel, compensate, grid_shape
+from flowcodec.runtime.prediction import Unpredicted
 from flowcodec.runtime.step import STEP_COUNT
 
-_TIME_BIT, _STEP_BIT, _LARGE_BLOCK_BIT, _RESERVED = 1, 2, 4, 0xF8
+_TIME_BIT, _STEP_BIT, _LARGE_BLOCK_BIT, _UNPREDICTED_BIT, _RESERVED = 1, 2, 4, 8, 0xF0
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class FrameHead:
     time: int = 0  # difference in ticks from the time at a constant rate
     step: int = 0  # difference from the step index of the group
     block: int = BLOCK_SIZES[0]
+    some_unpredicted: bool = False
 
     def to_bytes(self) -> bytes:
         flags = (_TIME_BIT if self.time else 0) | (_STEP_BIT if self.step else 0)
         flags |= _LARGE_BLOCK_BIT if self.block == BLOCK_SIZES[1] else 0
+        flags |= _UNPREDICTED_BIT if self.some_unpredicted else 0
         return bytes([flags]) + (zigzag(self.time) if self.time else b"") + (zigzag(self.step) if self.step else b"")
 
     @classmethod
@@ -46,7 +49,7 @@ class FrameHead:
             raise UnsupportedVersion(f"frame: flags {flags:#04x} are not known to this version; update flowcodec")
         time = parse_zigzag(cursor) if flags & _TIME_BIT else 0
         step = parse_zigzag(cursor) if flags & _STEP_BIT else 0
-        head = cls(time, step, BLOCK_SIZES[bool(flags & _LARGE_BLOCK_BIT)])
+        head = cls(time, step, BLOCK_SIZES[bool(flags & _LARGE_BLOCK_BIT)], bool(flags & _UNPREDICTED_BIT))
         return head, bytes(cursor.take(cursor.remaining))
 
 
@@ -59,6 +62,9 @@ class _Sequence:
         self.vectors = VectorModel()
         self.reference: np.ndarray | None = None
         """int16 (3, H, W) in 1/64 pixel unit."""
+
+    def _unpredicted(self, blocks: np.ndarray | None, size: int) -> Unpredicted | None:
+        return None if blocks is None else Unpredicted(self._models[False], self._runners[False], blocks, size)
 
     def _keep(self, planes: np.ndarray) -> None:
         self.reference = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.int16)
@@ -84,17 +90,28 @@ class FrameEncoder(_Sequence):
         frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
         return CodedFrame(FilmBox.INTRA, frame.payload, frame.planes, VectorModel())
 
-    def predict(self, vectors: np.ndarray, block: int) -> np.ndarray:
+    def predict(self, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
         """int32 (3, H, W): the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
         assert self.reference is not None
-        return compensate(self.reference, vectors, block)
+        return compensate(self.reference, vectors, block, unpredicted)
 
-    def inter(self, pixels: np.ndarray, vectors: np.ndarray, prediction: np.ndarray, step_index: int) -> CodedFrame:
-        """The same with the prediction that the vectors make."""
+    def inter(
+        self,
+        pixels: np.ndarray,
+        vectors: np.ndarray,
+        prediction: np.ndarray,
+        step_index: int,
+        unpredicted: np.ndarray | None = None,
+        block: int = BLOCK_SIZES[1],
+    ) -> CodedFrame:
+        """The same with the prediction that the vectors make, except in ``unpredicted`` blocks, bool (rows, columns)."""
         coder = SymbolEncoder(frame_tables(self._models[True]))
         model = self.vectors.copy()
-        model.encode(vectors, coder)
-        frame = encode_frame(pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder)
+        model.encode(vectors, coder, unpredicted)
+        alone = self._unpredicted(unpredicted, block)
+        frame = encode_frame(
+            pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder, unpredicted=alone
+        )
         return CodedFrame(FilmBox.INTER, frame.payload, frame.planes, model)
 
     def keep(self, frame: CodedFrame) -> None:
@@ -131,6 +148,8 @@ class FrameDecoder(_Sequence):
         step_index = self._group.step_index + head.step
         if not 0 <= step_index < STEP_COUNT:
             raise FormatError(f"box at {part.offset}: expected a step index of 0 to {STEP_COUNT - 1}, found {step_index}")
+        if head.some_unpredicted and part.kind != FilmBox.INTER:
+            raise FormatError(f"box at {part.offset}: expected unpredicted blocks in INTER frames only; the file is damaged")
         size = self.header.height, self.header.width
         if part.kind == FilmBox.INTRA:
             self.vectors = VectorModel()
@@ -139,9 +158,12 @@ class FrameDecoder(_Sequence):
         elif part.kind == FilmBox.INTER:
             assert self.reference is not None
             coder = SymbolDecoder(frame_tables(self._models[True]), stream)
-            vectors = self.vectors.decode(*grid_shape(*size, head.block), coder)
-            prediction = compensate(self.reference, vectors, head.block)
-            planes = decode_frame(stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder)
+            vectors, blocks = self.vectors.decode(*grid_shape(*size, head.block), coder, head.some_unpredicted)
+            prediction = compensate(self.reference, vectors, head.block, blocks)
+            alone = self._unpredicted(blocks, head.block)
+            planes = decode_frame(
+                stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder, unpredicted=alone
+            )
             self._keep(planes)
         elif stream:
             raise FormatError(f"box at {part.offset}: expected a REPEAT box without a stream, found {len(stream)} bytes")

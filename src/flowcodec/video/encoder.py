@@ -13,7 +13,6 @@ import numpy as np
 from flowcodec.errors import InputError
 from flowcodec.runtime.bundle import Model, load_model, shipped_models
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmWriter
-from flowcodec.runtime.motion import BLOCK_SIZES
 from flowcodec.runtime.step import log2_step, quality_to_step_index, step_index
 from flowcodec.runtime.video import CodedFrame, FrameEncoder, FrameHead
 from flowcodec.video import search
@@ -29,11 +28,14 @@ MAX_GOP = 1 << 16
 _PACKET_BYTES = 1 << 16
 """Audio is written when so much has come together, or with the next group."""
 _HEADER_BYTES = 160
-_DOUBTFUL = 0.5
+_DOUBTFUL = {False: 0.5, True: 0.6}
 """From this share of its wavelet coefficients' bits that a frame keeps beside its prediction, it is also coded without: in soft
-clips P-frames then begin to cost more than I-frames, in others at 0.75."""
+clips P-frames then begin to cost more than I-frames, in others at 0.75. Frames with unpredicted blocks: from such a share of
+these."""
 _CLEAR, _ROOM = 0.25, 1.1
 """Where P-frames win by so many octaves of bytes, doubt begins for the rest of the group at so many times that frame's share."""
+_WORTH = 0.03
+"""Octaves that a frame with unpredicted blocks has to save beside an INTRA one, which takes half the time."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class _GroupCoder:
     def __init__(self, coder: FrameEncoder, control: Control, shown: bool) -> None:
         self._coder, self._control, self._shown = coder, control, shown
         self._group_step = self._index = 0
-        self._doubtful = _DOUBTFUL
+        self._doubtful = dict(_DOUBTFUL)
 
     def __call__(self, planned: _Planned) -> _Coded:
         if planned.kind == FilmBox.PACKETS:
@@ -118,29 +120,31 @@ class _GroupCoder:
             return FilmBox.REPEAT, FrameHead(planned.time).to_bytes()
         if planned.kind == FilmBox.INTRA:
             self._group_step = self._index = self._control.choose(intra=True)
-            self._doubtful = _DOUBTFUL
+            self._doubtful = dict(_DOUBTFUL)
             frame, head = coder.intra(pixels, self._index), FrameHead()
         else:
             motion = search.estimate(pixels, coder.picture(), 2.0 ** log2_step(self._index), coder.vectors)
             self._index = self._control.choose(intra=False)
-            prediction = coder.predict(motion.vectors, motion.block)
-            frame = self._cheaper(pixels, motion.vectors, prediction)
-            block = motion.block if frame.kind == FilmBox.INTER else BLOCK_SIZES[0]
-            head = FrameHead(planned.time, self._index - self._group_step, block)
+            frame = self._cheaper(pixels, motion)
+            head = FrameHead(planned.time, self._index - self._group_step)
+            if frame.kind == FilmBox.INTER:
+                head = replace(head, block=motion.block, some_unpredicted=motion.unpredicted is not None)
         coder.keep(frame)
         return frame.kind, head.to_bytes() + frame.stream
 
-    def _cheaper(self, pixels: np.ndarray, vectors: np.ndarray, prediction: np.ndarray) -> CodedFrame:
+    def _cheaper(self, pixels: np.ndarray, motion: search.Motion) -> CodedFrame:
         """With the prediction or without."""
-        inter = self._coder.inter(pixels, vectors, prediction, self._index)
-        share = kept_share(pixels, prediction, 2.0 ** log2_step(self._index))
-        if share < self._doubtful:
+        prediction = self._coder.predict(motion.vectors, motion.block, motion.unpredicted)
+        inter = self._coder.inter(pixels, motion.vectors, prediction, self._index, motion.unpredicted, motion.block)
+        partial = motion.unpredicted is not None
+        share = motion.unpredicted_share if partial else kept_share(pixels, prediction, 2.0 ** log2_step(self._index))
+        if share < self._doubtful[partial]:
             return inter
         intra = self._coder.intra(pixels, self._index)
         gain = cost(intra, pixels) - cost(inter, pixels)
         if gain > _CLEAR:
-            self._doubtful = _ROOM * share
-        return inter if gain > 0 else intra
+            self._doubtful[partial] = _ROOM * share
+        return inter if gain > (_WORTH if partial else 0) else intra
 
 
 def _make_coder(settings: tuple[Any, ...], control: Control, shown: bool) -> _GroupCoder:

@@ -11,26 +11,32 @@ from typing import Any
 import cv2
 import numpy as np
 
-from flowcodec.runtime.motion import BLOCK_SIZES, VECTOR_MAX, VectorModel, compensate, forecast_all, grid_shape
+from flowcodec.runtime.motion import BLOCK_SIZES, VECTOR_MAX, VectorModel, compensate, fill, forecast_all, grid_shape
 from flowcodec.video.matching import Blocks
 
-_NOISE = 1 / 12
-"""What a block costs to code is put at half a bit a pixel for each doubling of 1 + its squared error over this times step^2,
-the error of the quantiser: more than in files, which find order in it, but with the same slope."""
 _MOVES = (8, 4, 2, 1)
 """Quarter samples that vectors are moved by, round after round."""
-_MISSED = 0.04
-"""All vectors around are tried for blocks that the flow misses by more than this times step^2 a pixel."""
+_MISSED = 0.6
+"""All vectors around are tried for blocks that cost more than so many bits a pixel with that of the flow."""
 _SMALL_BLOCKS = 0.82
 """Small blocks are taken where they cost less than this share of what large ones cost: part of what they gain is noise, and
 the overlap of large ones has part of the rest."""
 _HOPELESS = 0.92
 """Small blocks that cost more than this share after a round are given up."""
-_CUT_SHARE = 1.6
-"""A frame is a scene cut if the prediction of blocks misses it by more than this many times its own local contrast: 1.8 times
-and more from one training clip to another, at most 1.4 from frame to frame within those of the fastest motion."""
+_CUT_SHARE = 1.9
+"""A frame is a scene cut if the prediction of blocks misses it by more than this many times its own local contrast: 1.9 times and
+more from one training clip to another (one pair of fourteen: 1.7), at most 1.7 from frame to frame within those of the fastest
+motion, but for two frames of which no block is found again."""
 _CUT_FLOOR, _CUT_STEP = 2.0, 20.0
 """Grey levels that every frame may be missed by; the quantiser step for which cuts are searched."""
+_AREAS = (8, 4, 2)
+"""Squares of so many blocks a side take a vector together."""
+_SHARE, _NEAR = 0.52, 1.0
+"""Blocks are left unpredicted where this share of their bits, and those of their vectors, exceed what they cost without, the mean
+gain of those around added at this weight: alone, one would spoil the overlap of its neighbours."""
+_LEAST_GAINS = (0.01, 0.1)
+"""Shares of a frame's bits that unpredicted blocks have to save, before and after vectors have followed them: such a frame takes
+twice as long to code."""
 _SMALLEST = 16
 """Pixels a side that the optical flow needs."""
 _LARGEST = (1 << 15) - 2
@@ -44,6 +50,12 @@ class Motion:
     vectors: np.ndarray
     """int32 (rows, columns, 2), (down, right) in quarter samples."""
     block: int
+    unpredicted: np.ndarray | None = None
+    """bool (rows, columns): blocks better coded without the prediction, if there are enough of them."""
+
+    @property
+    def unpredicted_share(self) -> float:
+        return 0.0 if self.unpredicted is None else float(self.unpredicted.mean())
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
@@ -68,21 +80,31 @@ def estimate(current: np.ndarray, previous: np.ndarray, step: float = 16.0, mode
     return _reduced(now, before, dense_flow(now, before), step, model or VectorModel())
 
 
-def _reduced(now: np.ndarray, before: np.ndarray, flow: np.ndarray, step: float, model: VectorModel) -> Motion:
+def _reduced(
+    now: np.ndarray, before: np.ndarray, flow: np.ndarray, step: float, model: VectorModel, leave_out: bool = True
+) -> Motion:
     """The dense flow of two lumas as block vectors."""
     blocks = Blocks(now, before)
     small, large = BLOCK_SIZES
     coarse = _Field(blocks, _medians(flow, large), large, step, model)
     coarse.offer(np.zeros(2, np.int32))
     coarse.offer(np.median(coarse.vectors.reshape(-1, 2), axis=0).astype(np.int32))
+    coarse.smooth()
+    coarse.improve()
+    smooth = coarse.vectors.copy()
     coarse.search_missed()
+    coarse.improve()
+    coarse.smooth()
+    for area in _AREAS:
+        coarse.offer_areas(smooth, area)
     coarse_bits = coarse.improve()
     rows, columns = grid_shape(now.shape[0], now.shape[1], small)
     above = coarse.vectors.repeat(large // small, axis=0).repeat(large // small, axis=1)[:rows, :columns]
     fine = _Field(blocks, above, small, step, model)
     fine.offer(_medians(flow, small))
     best = fine if fine.improve(_HOPELESS * coarse_bits) < _SMALL_BLOCKS * coarse_bits else coarse
-    return Motion(best.vectors, best.block)
+    unpredicted = best.leave_out() if leave_out else None
+    return Motion(best.vectors, best.block, unpredicted)
 
 
 class _Field:
@@ -92,14 +114,14 @@ class _Field:
         self._blocks, self.block, self._step, self._model = blocks, block, step, model
         self.vectors = vectors
         """int32 (rows, columns, 2)"""
-        everywhere = np.arange(vectors[..., 0].size)
-        self._own_bits = self._price(blocks.errors(vectors.reshape(-1, 2), everywhere, block)).reshape(vectors.shape[:2])
-        self._expect()
+        self.unpredicted = np.zeros(vectors.shape[:2], bool)
+        self._measure()
 
-    def _price(self, squared_error: np.ndarray | float) -> np.ndarray:
-        """About the bits of blocks that the prediction misses so much."""
-        pixels = self.block**2
-        return pixels / 2 * np.log2(1 + squared_error / (pixels * _NOISE * self._step**2))
+    def _measure(self) -> None:
+        vectors = self.vectors.reshape(-1, 2)
+        bits = self._blocks.bits(vectors, np.arange(len(vectors)), self.block, self._step)
+        self._own_bits = bits.reshape(self.vectors.shape[:2])
+        self._expect()
 
     def _expect(self) -> None:
         """Forecasts from the vectors as they are now; until the next ones, bits are counted from these."""
@@ -111,19 +133,44 @@ class _Field:
     def offer(self, candidates: np.ndarray) -> None:
         """Vectors (rows, columns, 2), or one for all blocks."""
         candidates = np.clip(np.broadcast_to(candidates, self.vectors.shape), -VECTOR_MAX, VECTOR_MAX)
-        other = (candidates != self.vectors).any(axis=2)
+        other = (candidates != self.vectors).any(axis=2) & ~self.unpredicted
         if not other.any():
             return
         candidates = candidates[other]
-        own_bits = self._price(self._blocks.errors(candidates, np.flatnonzero(other), self.block))
+        own_bits = self._blocks.bits(candidates, np.flatnonzero(other), self.block, self._step)
         more = self._vector_bits(candidates, other) - self._vector_bits(self.vectors[other], other)
         cheaper = own_bits + more < self._own_bits[other]
         other[other] = cheaper
         self.vectors[other], self._own_bits[other] = candidates[cheaper], own_bits[cheaper]
 
+    def offer_areas(self, candidates: np.ndarray, area: int) -> None:
+        """A field of vectors (rows, columns, 2), taken in whole squares of ``area`` blocks a side.
+
+        Where neighbours disagree every vector costs much, whatever it is: only together can they become cheaper.
+        """
+        candidates = np.clip(candidates, -VECTOR_MAX, VECTOR_MAX)
+        other = (candidates != self.vectors).any(axis=2)
+        if not other.any():
+            return
+        own_bits = self._own_bits.copy()
+        own_bits[other] = self._blocks.bits(candidates[other], np.flatnonzero(other), self.block, self._step)
+        predicted, spread = forecast_all(candidates)
+        bits = own_bits + self._model.bits_of(candidates - predicted, spread)
+        predicted, spread = forecast_all(self.vectors)
+        less = self._own_bits + self._model.bits_of(self.vectors - predicted, spread) - bits
+        less[self.unpredicted] = 0
+        cheaper = _spread(_sums(less, area) > 0, area, other.shape)
+        self.vectors[cheaper], self._own_bits[cheaper] = candidates[cheaper], own_bits[cheaper]
+        self._expect()
+
+    def smooth(self) -> None:
+        """Offers the medians of ever smaller squares of blocks."""
+        for area in _AREAS:
+            self.offer_areas(_area_medians(self.vectors, area), area)
+
     def search_missed(self) -> None:
         """Offers the best of all vectors around to blocks that are predicted badly."""
-        missed = self._own_bits > self._price(_MISSED * (self.block * self._step) ** 2)
+        missed = self._own_bits > _MISSED * self.block**2
         if missed.any():
             candidates = self.vectors.copy()
             candidates[missed] = self._blocks.search_all(np.flatnonzero(missed), self.block)
@@ -136,7 +183,7 @@ class _Field:
         after a round is left as it is.
         """
         self._expect()
-        best = self.total_bits(), self.vectors.copy()
+        best = self.total_bits(), self.vectors.copy(), self._own_bits.copy()
         for move in _MOVES:
             self.offer(self._predicted)
             for axis in (0, 1):
@@ -147,24 +194,79 @@ class _Field:
             self._expect()
             bits = self.total_bits()
             if bits < best[0]:
-                best = bits, self.vectors.copy()
+                best = bits, self.vectors.copy(), self._own_bits.copy()
             if bits > limit:
                 break
-        self.vectors = best[1]
+        self.vectors, self._own_bits = best[1:]
+        self._expect()
         return best[0]
 
+    def _all_bits(self) -> np.ndarray:
+        return self._own_bits + self._model.bits_of(self.vectors - self._predicted, self._spread)
+
     def total_bits(self) -> float:
-        bits = self._model.bits_of(self.vectors - self._predicted, self._spread)
-        return float(self._own_bits.sum() + bits.sum())
+        """Of the blocks that are predicted."""
+        return float(self._all_bits()[~self.unpredicted].sum())
+
+    def leave_out(self) -> np.ndarray | None:
+        """Finds blocks that are better coded without the prediction, and vectors for the others.
+
+        None if there is little to gain; the vectors are then as they were.
+        """
+        vectors, total = self.vectors, self.total_bits()
+        content = self._blocks.own_bits(self.block, self._step).reshape(vectors.shape[:2])
+        for least in _LEAST_GAINS:
+            gains = self._all_bits() - (1 - _SHARE) * self._own_bits - content
+            flags = self._model.unpredicted_bits(self.unpredicted)
+            gains += flags[..., 0] - flags[..., 1]
+            around = cv2.blur(gains, (3, 3), borderType=cv2.BORDER_REPLICATE)
+            self.unpredicted = gains + _NEAR * around > 0
+            gain = float(gains[self.unpredicted].sum())
+            if gain < least * total:
+                break
+            self._fill()
+            self.improve()
+            self._fill()
+        else:
+            return self.unpredicted
+        self.vectors, self.unpredicted = vectors, np.zeros_like(self.unpredicted)
+        return None
+
+    def _fill(self) -> None:
+        self.vectors = fill(self.vectors, self.unpredicted)
+        self._measure()
 
 
 def _medians(flow: np.ndarray, block: int) -> np.ndarray:
     """int32 (rows, columns, 2): the median flow (H, W, 2) of each block, (down, right) in quarter samples."""
-    height, width = flow.shape[:2]
-    rows, columns = grid_shape(height, width, block)
-    padded = np.pad(flow, ((0, rows * block - height), (0, columns * block - width), (0, 0)), mode="edge")
-    cells = padded.reshape(rows, block, columns, block, 2).transpose(0, 2, 1, 3, 4).reshape(rows, columns, -1, 2)
-    return _quarter(np.median(cells, axis=2)[..., ::-1])
+    return _quarter(np.median(_cells(flow, block), axis=2)[..., ::-1])
+
+
+def _cells(field: np.ndarray, area: int) -> np.ndarray:
+    """(rows, columns, ...) as squares (ceil(rows / area), ceil(columns / area), area * area, ...); edges are repeated."""
+    rows, columns = grid_shape(field.shape[0], field.shape[1], area)
+    rest = [(0, rows * area - field.shape[0]), (0, columns * area - field.shape[1])]
+    field = np.pad(field, rest + [(0, 0)] * (field.ndim - 2), mode="edge")
+    cells = field.reshape(rows, area, columns, area, *field.shape[2:]).swapaxes(1, 2)
+    return cells.reshape(rows, columns, area * area, *field.shape[2:])
+
+
+def _sums(values: np.ndarray, area: int) -> np.ndarray:
+    """Sums over squares of a field (rows, columns)."""
+    rows, columns = values.shape
+    values = np.pad(values, ((0, -rows % area), (0, -columns % area)))
+    return values.reshape(-(-rows // area), area, -(-columns // area), area).sum(axis=(1, 3))
+
+
+def _spread(values: np.ndarray, area: int, shape: tuple[int, int]) -> np.ndarray:
+    """What squares have, for each of their blocks."""
+    return values.repeat(area, axis=0).repeat(area, axis=1)[: shape[0], : shape[1]]
+
+
+def _area_medians(vectors: np.ndarray, area: int) -> np.ndarray:
+    """The field (rows, columns, 2) in which all blocks of a square have its median."""
+    medians = np.rint(np.median(_cells(vectors, area), axis=2)).astype(np.int32)
+    return _spread(medians, area, vectors.shape[:2])
 
 
 def _quarter(flow: np.ndarray) -> np.ndarray:
@@ -204,5 +306,5 @@ def is_cut(current: np.ndarray, previous: np.ndarray) -> bool:
         places = _places(*now.shape) + flow
         if not misses(cv2.remap(before, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)):
             return False
-    motion = _reduced(now, before, flow, _CUT_STEP, VectorModel())
+    motion = _reduced(now, before, flow, _CUT_STEP, VectorModel(), leave_out=False)
     return misses(compensate(before[None].astype(np.int32), motion.vectors, motion.block)[0].clip(0, 255).astype(np.uint8))
