@@ -47,7 +47,8 @@ class _Latent:
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
     ) -> np.ndarray:
         values, here = locations.astype(np.int32), self._coded[site.stage.kind].take(scales)
-        if not valid.all():
+        # Coefficients that do not exist are those of the last row and column.
+        if not (valid[:, -1].all() and valid[..., -1].all()):
             values *= valid
             here &= valid
         coded = here.reshape(-1).nonzero()[0]
