@@ -162,6 +162,7 @@ def read_level(coder: Coder, header: Header, level: int, ll: Array, carried: Arr
         phase = (bands, slice(row, None, 2), slice(column, None, 2))
         known = [copies] if stage else []
         location, scale = (out[0] for out in model.run(f"stage{stage}_{group}", trunk[:, row::2, column::2], *known))
+        scale = np.clip(scale + header.shifts.get(16 * level + stage, 0), 0, 127)
         inside = valid[phase] == 1
         coded = inside & (model.arrays["channels.free"][int(stage >= 12)][scale] == 0)
         q = np.where(inside, location, 0)
@@ -216,6 +217,16 @@ def to_pixels(header: Header, planes: Array) -> Array:
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
+# --- 3.4.1, 11.1: margins
+def with_margins(pixels: Array, header: Header, reduced: int = 0) -> Array:
+    for where, lines, colour in reversed(header.margins):
+        shape = list(pixels.shape)
+        shape[where // 2] = lines >> reduced
+        strip = np.broadcast_to(np.frombuffer(colour, np.uint8) if pixels.ndim == 3 else np.uint8(colour[0]), shape)
+        pixels = np.concatenate([pixels, strip] if where % 2 else [strip, pixels], where // 2)
+    return pixels
+
+
 # --- 4.3, 6.4, 11.1: a file
 def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced: int = 0) -> Array:
     """uint8 (height, width) for grey, else (height, width, channels); alpha is the last channel. ``reduced``: K of section 11."""
@@ -227,8 +238,12 @@ def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced:
     model = Model(model_path, pixel_model_path.parent)
     require(all(kind not in LOSSLESS for kind, _ in boxes), "pixels in a lossy file")
     require(header.model == model.hash, "coded with another model")
-    levels, step = (max(header.height, header.width) - 1).bit_length(), step_of(header.step)
-    sizes = [(-(-header.height >> level), -(-header.width >> level)) for level in range(levels)]
+    height, width = (
+        side - sum(lines for where, lines, _ in header.margins if where // 2 == axis)
+        for axis, side in enumerate((header.height, header.width))
+    )
+    levels, step = (max(height, width) - 1).bit_length(), step_of(header.step)
+    sizes = [(-(-height >> level), -(-width >> level)) for level in range(levels)]
     coders = [Coder(payload, model) for kind, payload in boxes if kind == LATENT]
     require(len(coders) == max(1, min(levels, 4)) or reduced, "wrong number of latent boxes")
     planes, carried = np.zeros((3, 1, 1), np.int64), np.zeros((16, 1, 1), np.int64)
@@ -241,14 +256,14 @@ def decode(data: bytes, model_path: str | Path, pixel_model_path: Path, reduced:
         planes = synthesize(model, header, level, planes, q, size)
     if reduced:
         factor = 1 << 30
-        for side in (header.height, header.width):
+        for side in (height, width):
             for _ in range(min(reduced, (side - 1).bit_length())):
                 factor = (factor * 46744 + (1 << 15)) >> 16
-        return to_pixels(header, scaled(clip(planes, 1 << 32), factor, 30))
+        return with_margins(to_pixels(header, scaled(clip(planes, 1 << 32), factor, 30)), header, reduced)
     require(not any(coder.state or coder.words for coder in coders), "a coder is not empty")
     if "restoration" in model.graphs:
         seen = contrast_planes(planes, step, 17)[:6]
         seen = np.concatenate([seen[c : c + 1, i::2, j::2] for c in range(6) for i in (0, 1) for j in (0, 1)])
         correction = model.run("restoration", seen, condition(header, 0, seen.shape))[0][0]
-        planes = planes + scaled(correction, step, 24)[:, : header.height, : header.width]
-    return with_alpha(to_pixels(header, planes), boxes, header)
+        planes = planes + scaled(correction, step, 24)[:, :height, :width]
+    return with_alpha(with_margins(to_pixels(header, planes), header), boxes, header)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 Array = np.ndarray
-Header = namedtuple("Header", "height width mode step seed model")
+Header = namedtuple("Header", "height width mode step seed model margins shifts", defaults=((), {}))
 HEADER, LATENT, ALPHA = 0, 1, 2
 LOSSLESS = (8, 9)
 
@@ -65,11 +65,48 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode < 32 and mode & 24 != 16, "reserved mode")
-    require(step <= (1408 if mode < 8 else 127 if mode < 16 else 32767), "step index or largest error out of range")
-    require(mode < 8 or (mode & 3 == 0 and seed == 0), "reserved values in a lossless file")
-    require(len(data) == end + 8, "header too short or too long")
-    return Header(height, width, mode, step, seed, data[end:])
+    require(mode < 128 and mode & 24 != 16, "reserved mode")
+    exact = mode & 8
+    require(step <= (1408 if not exact else 127 if mode < 16 else 32767), "step index or largest error out of range")
+    require(not exact or (mode & 99 == 0 and seed == 0), "reserved values in a lossless file")
+    require(len(data) >= end + 8, "header too short")
+    model, at = data[end : end + 8], end + 8
+    margins, at = read_margins(data, at, 3 if mode & 4 else 1) if mode & 32 else ([], at)
+    inside = [side - sum(lines for where, lines, _ in margins if where // 2 == axis) for axis, side in enumerate((height, width))]
+    require(min(inside) >= 1, "margins larger than the picture")
+    shifts, at = read_shifts(data, at, (max(inside) - 1).bit_length(), 16 if mode & 4 else 12) if mode & 64 else ({}, at)
+    require(len(data) == at, "header too short or too long")
+    return Header(height, width, mode, step, seed, model, margins, shifts)
+
+
+def read_margins(data: bytes, at: int, channels: int) -> tuple[list[tuple[int, int, bytes]], int]:
+    """Section 3.4.1: (side, lines, colour) of each strip, and the offset behind them."""
+    require(data[at : at + 1] not in (b"", b"\0"), "no strips")
+    margins: list[tuple[int, int, bytes]] = []
+    colour, end = b"", at + 1
+    for _ in range(data[at]):
+        value, end = read_varint(data, end)
+        before = colour
+        if not value & 4:
+            colour, end = data[end : end + channels], end + channels
+        require(len(colour) == channels and (value & 4 or colour != before) and value >> 3, "strip without a colour or lines")
+        margins.append((value & 3, value >> 3, colour))
+    return margins, end
+
+
+def read_shifts(data: bytes, at: int, levels: int, stages: int) -> tuple[dict[int, int], int]:
+    """Section 3.4.2: the shift of each stage, and the offset behind them."""
+    count, at = read_varint(data, at)
+    require(count, "no shifts")
+    shifts, stage = {}, 15
+    for _ in range(count):
+        gap, at = read_varint(data, at)
+        stage += gap
+        require(gap and stage < 16 * (levels + 1) and stage % 16 < stages, "stage that the picture does not have")
+        require(data[at : at + 1] not in (b"", b"\0", b"\x80"), "shift out of range")
+        shifts[stage] = data[at] - 128
+        at += 1
+    return shifts, at
 
 
 # --- 6.1, 6.3 to 6.5: the coder

@@ -22,6 +22,10 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
     with Image.open(PHOTO) as image:
         photograph = np.asarray(image.convert("RGB"))
     crop = photograph[180:277, 300:431]
+    framed = np.pad(crop[:56, :70], ((0, 1), (3, 2), (0, 0)), constant_values=250)
+    framed = np.pad(framed, ((20, 0), (1, 1), (0, 0)))
+    fine = crop[:70, :80].astype(int)
+    fine[:, :50] += 60 * (np.indices((70, 50)).sum(0) % 2 * 2 - 1)[..., None]
     alpha = np.tile(np.arange(131, dtype=np.uint8), (97, 1))
     deep = crop[:26, :20].astype(np.uint16) * 251 + np.random.default_rng(0).integers(0, 500, (26, 20, 3)).astype(np.uint16)
     return {
@@ -41,6 +45,9 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         "lossless_deep": (np.dstack([deep, deep[..., 0]]), {"lossless": True}),
         "lossless_deep_flat": (deep[:, :, 1] // 40000, {"lossless": True}),
         "near_lossless_deep": (deep[:, :, 0], {"max_error": 300}),
+        "margins": (framed, {"step": 20, "channel": "round"}),
+        "margins_grey": (framed[..., 1], {"step": 20}),
+        "shifts": (np.clip(fine, 0, 255).astype(np.uint8), {"step": 64}),
         "line": (crop[:1], {"step": 5, "channel": "round"}),
     }
 

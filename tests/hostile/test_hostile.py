@@ -31,6 +31,7 @@ from flowcodec.runtime.container import BoxKind
 
 MUTANTS = int(os.environ.get("FLOWCODEC_MUTANTS", "300"))
 HANG_S = 60
+GOLDEN = Path(__file__).parents[1] / "golden"
 ORIGINALS = (
     "color",
     "grey",
@@ -42,6 +43,8 @@ ORIGINALS = (
     "metadata",
     "pixel",
     "line",
+    "margins",
+    "shifts",
     "lossless",
     "near lossless",
     "stored",
@@ -125,6 +128,8 @@ def originals(photograph: np.ndarray) -> dict[str, bytes]:
         "metadata": flowcodec.encode(_with_metadata(rgb)),
         "pixel": flowcodec.encode(rgb[:1, :1]),
         "line": flowcodec.encode(rgb[:1]),
+        "margins": (GOLDEN / "margins.flow").read_bytes(),
+        "shifts": (GOLDEN / "shifts.flow").read_bytes(),
         "lossless": flowcodec.encode(photograph[200:224, 300:330], lossless=True),
         "near lossless": flowcodec.encode(rgba, max_error=2),
         "stored": flowcodec.encode(rgb // 128 * 100, lossless=True),

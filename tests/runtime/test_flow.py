@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowcodec.runtime import flow
-from flowcodec.runtime.flow import analyse_level, band_shapes, level_count, level_shapes, synthesise_level, to_fixed
+from flowcodec.runtime.flow import analyse_level, band_shapes, level_count, level_shapes, narrowed, synthesise_level, to_fixed
 from flowcodec.runtime.integer import FRACTION_BITS
 
 UNIT = 1 << FRACTION_BITS
@@ -241,3 +241,12 @@ def test_the_low_band_of_a_constant_is_the_gain_of_the_scaled_filter() -> None:
     """1.230174 (the lifting's gain at frequency 0) * 1.139764 per direction, close to sqrt(2): to 1e-3."""
     ll, detail = analyse_level(np.full((1, 16, 16), 100, np.float32))
     assert np.allclose(ll, 100 * (1.230174 * 1.139764) ** 2, rtol=1e-3) and np.abs(detail).max() < 100 * 1e-3
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_wide_inputs_are_narrowed_where_nothing_is_clipped(beyond: int) -> None:
+    ll, detail = np.zeros((1, 6, 5), np.int64), np.zeros((3, 6, 5), np.int64)
+    ll[0, 2, 2], detail[1, 3, 1] = -((1 << 17) - 1), (1 << 17) - 1 + beyond
+    narrow = narrowed(ll, detail)
+    assert {x.dtype for x in narrow} == {np.dtype(np.int64 if beyond else np.int32)}
+    np.testing.assert_array_equal(synthesise_level(*narrow, 12, 9), synthesise_level(ll, detail, 12, 9))

@@ -28,8 +28,9 @@ def check_certificate(data: bytes, threads: int | None = None, model: Model | No
         raise InputError("the file has no certificate; encode with --certificate")
     model = find_model(header.model_id) if model is None else model
     channel = make_channel(header.channel, model.channels, header.seed)
-    exchange = LatentDecoder(model, channel, file.latents, header.channels, level_count(header.height, header.width))
-    walk = Walk(model, make_runner(model, threads), header.height, header.width, header.channels, header.step_index)
+    size = header.coded_size
+    exchange = LatentDecoder(model, channel, file.latents, header.channels, level_count(*size), scale_shifts=header.scale_shifts)
+    walk = Walk(model, make_runner(model, threads), *size, header.channels, header.step_index)
     walk.run(exchange, synthesise_image=False)
     found = exchange.ideal_bits / 8
     if abs(certificate.ideal_bytes - found) > 1 + _TOLERANCE * found:

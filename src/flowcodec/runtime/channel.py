@@ -97,6 +97,16 @@ class ParallelChannel(ABC):
         return pop(self.table_ids(kind, scales, block))
 
 
+def signed_points(symbols: np.ndarray, rows: np.ndarray, points: np.ndarray, distance: int | np.ndarray) -> np.ndarray:
+    """Integer reconstructions of symbols: of small magnitudes ``points`` (rows, magnitudes), others continue at a distance."""
+    count = points.shape[-1]
+    magnitudes = np.abs(symbols)
+    near = np.minimum(magnitudes, count - 1)
+    values = (magnitudes - near) * distance
+    values += points.reshape(-1).take(near + rows.astype(np.int64) * count)
+    return np.negative(values, out=values, where=symbols < 0)
+
+
 class Rounding(ParallelChannel):
     """The ``round`` channel; tables 0 ... 255 of the coder are its own, by kind and scale."""
 
@@ -117,13 +127,10 @@ class Rounding(ParallelChannel):
         return np.where(values < 0, -symbols, symbols)
 
     def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        magnitudes = np.abs(symbols)
-        near = np.minimum(magnitudes, NEAR_CELLS)
-        values = self.tables.centroids[kind][scales, near] + (magnitudes - near) * _UNIT
-        return np.where(symbols < 0, -values, values)
+        return signed_points(symbols, scales, self.tables.centroids[kind], _UNIT)
 
     def table_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        return (kind * SCALE_COUNT + scales.astype(np.uint16)).astype(np.uint16)
+        return scales.astype(np.uint16) + np.uint16(kind * SCALE_COUNT)
 
 
 class Dither(ParallelChannel):

@@ -45,9 +45,9 @@ class Tables:
         return ((np.diff(self.starts) - 1) // 2).astype(np.int32)
 
     @cached_property
-    def with_low_bits(self) -> frozenset[int]:
-        """Tables whose coefficients have raw low bits."""
-        return frozenset(self.low_bits.nonzero()[0].tolist())
+    def last_with_low_bits(self) -> int:
+        """The last table whose coefficients have raw low bits; -1 if there is none."""
+        return max(self.low_bits.nonzero()[0].tolist(), default=-1)
 
     @cached_property
     def costs(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class Tables:
 
     def bits(self, table_ids: np.ndarray, symbols: np.ndarray) -> float:
         """Sum of -log2 of the probabilities of symbols (0 ... 2 * reach) under their tables."""
-        return float(self.costs[self.starts[table_ids] + symbols].sum(dtype=np.float64))
+        return float(self.costs.take(self.starts.take(table_ids) + symbols).sum(dtype=np.float64))
 
     @classmethod
     def none(cls) -> "Tables":
@@ -64,28 +64,32 @@ class Tables:
         return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.uint8))
 
     @cached_property
-    def _models(self) -> dict[int, object]:
-        return {}
+    def models(self) -> "_Models":
+        """constriction's model of each table, built at first use."""
+        return _Models(self)
 
     def of(self, table: int) -> np.ndarray:
         return self.frequencies[self.starts[table] : self.starts[table + 1]]
 
-    def model(self, table: int) -> object:
-        """constriction's model of a table, built at first use."""
-        if table not in self._models:
-            shifted = (self.of(table).astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
-            self._models[table] = _Categorical(shifted.astype(np.float64), perfect=False)
-        return self._models[table]
+
+class _Models(dict[int, object]):
+    def __init__(self, tables: Tables) -> None:
+        super().__init__()
+        self._tables = tables
+
+    def __missing__(self, table: int) -> object:
+        shifted = (self._tables.of(table).astype(np.int64) << (_CODER_BITS - TABLE_BITS)) - 1
+        return self.setdefault(table, _Categorical(shifted.astype(np.float64), perfect=False))
 
 
-def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """(stable order by table, ids in this order, [(table, begin, end)] with tables ascending) of at least one id."""
+def _groups(table_ids: np.ndarray) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """(stable order by table, [(table, begin, end)] with tables ascending) of at least one id."""
     order = table_ids.argsort(kind="stable")
     ordered = table_ids[order]
     lasts = (ordered[1:] != ordered[:-1]).nonzero()[0]
     ends = [end + 1 for end in lasts.tolist()]
     tables = [*ordered[lasts].tolist(), int(ordered[-1])]
-    return order, ordered, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
+    return order, list(zip(tables, [0, *ends], [*ends, len(order)], strict=True))
 
 
 def _positive(counts: np.ndarray) -> list[int]:
@@ -117,7 +121,7 @@ class SymbolEncoder:
         """Codes integers k, each with the table of its id; both flat and of one length. With a ``piece``, that many at a time."""
         if len(coefficients) == 0:
             return
-        low_bits, reach = self.tables.low_bits[table_ids], self.tables.reach[table_ids]
+        low_bits, reach = self.tables.low_bits.take(table_ids), self.tables.reach.take(table_ids)
         high = coefficients >> low_bits
         clipped = np.clip(high, -reach, reach)
         escaped = (np.abs(clipped) == reach).nonzero()[0]
@@ -129,9 +133,9 @@ class SymbolEncoder:
         symbols = (clipped + reach).astype(np.int32)
         self.ideal_bits += self.tables.bits(table_ids, symbols)
         count = len(self.tables.low_bits)
-        order, _, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
+        order, groups = _groups(table_ids if piece is None else np.arange(len(symbols)) // piece * count + table_ids)
         symbols = symbols[order]
-        self._operations += [(symbols[begin:end], self.tables.model(key % count)) for key, begin, end in groups]
+        self._operations += [(symbols[begin:end], self.tables.models[key % count]) for key, begin, end in groups]
         for bits in _positive(low_bits):
             chosen = low_bits == bits
             self.push_raw((coefficients[chosen] & ((1 << bits) - 1)), bits)
@@ -201,34 +205,37 @@ class SymbolDecoder:
             raise FormatError("latent box: not an ANS stream; the file is damaged") from error
 
     def pop(self, table_ids: np.ndarray) -> np.ndarray:
-        """int64 coefficients, one for each id."""
+        """Coefficients, one for each id; int32, or int64 where some are beyond the reach of their tables or have raw low bits."""
         if len(table_ids) == 0:
             return np.zeros(0, np.int64)
-        order, ids, groups = _groups(table_ids)
+        order = table_ids.argsort(kind="stable")
+        ids = table_ids[order]
+        counts = np.bincount(table_ids)
+        tables = counts.nonzero()[0]
+        numbers = tables.tolist()
+        models = map(self.tables.models.__getitem__, numbers)
         # 32 bits throughout: where types differ, NumPy converts piece by piece, which costs most of a small call.
-        ordered = np.concatenate([self._coder.decode(self.tables.model(table), end - begin) for table, begin, end in groups])
-        reach = self.tables.reach[ids]
+        ordered = np.concatenate(list(map(self._coder.decode, models, counts[tables].tolist())))
+        reach = self.tables.reach.take(ids)
         ordered -= reach
         self._account(ids, ordered)
-        values = np.empty(len(table_ids), np.int64)
+        values = np.empty(len(table_ids), np.int32)
         values[order] = ordered
-        lows = self._low_bits(table_ids, groups)
+        escaped = (np.abs(ordered) == reach).nonzero()[0]
+        if len(escaped) or numbers[0] <= self.tables.last_with_low_bits:
+            return self._completed(values.astype(np.int64), table_ids, np.sort(order[escaped]))
+        return values
+
+    def _completed(self, values: np.ndarray, table_ids: np.ndarray, escaped: np.ndarray) -> np.ndarray:
+        """Coefficients from their high parts and what follows these: raw low bits, then the rests of those that escaped."""
+        low_bits = self.tables.low_bits.take(table_ids)
+        lows = [(low_bits == bits, bits) for bits in _positive(low_bits)]
         raw = [self.pop_raw(int(chosen.sum()), bits) for chosen, bits in lows]
-        escaped = order[(np.abs(ordered) == reach).nonzero()[0]]
-        if len(escaped):
-            escaped.sort()
-            extra = self.pop_exp_golomb(len(escaped))
-            values[escaped] += np.where(values[escaped] < 0, -extra, extra)
+        extra = self.pop_exp_golomb(len(escaped))
+        values[escaped] += np.where(values[escaped] < 0, -extra, extra)
         for (chosen, bits), low in zip(lows, raw, strict=True):
             values[chosen] = (values[chosen] << bits) | low
         return values
-
-    def _low_bits(self, table_ids: np.ndarray, groups: list[tuple[int, int, int]]) -> list[tuple[np.ndarray, int]]:
-        """(coefficients, number of their raw low bits) for each number that occurs."""
-        if self.tables.with_low_bits.isdisjoint([table for table, _, _ in groups]):
-            return []
-        low_bits = self.tables.low_bits[table_ids]
-        return [(low_bits == bits, bits) for bits in _positive(low_bits)]
 
     def _account(self, table_ids: np.ndarray, high: np.ndarray) -> None:
         """The bits of high parts, many at a time: their pieces may be small."""
@@ -241,7 +248,7 @@ class SymbolDecoder:
         if self._unaccounted:
             table_ids, high = (np.concatenate(parts) for parts in zip(*self._unaccounted, strict=True))
             self._unaccounted, self._unaccounted_count = [], 0
-            self._spend(self.tables.bits(table_ids, high + self.tables.reach[table_ids]))
+            self._spend(self.tables.bits(table_ids, high + self.tables.reach.take(table_ids)))
 
     def _spend(self, bits: float) -> None:
         self.ideal_bits += bits

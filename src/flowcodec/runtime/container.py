@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
+from flowcodec.runtime.context import LUMA, STAGE_NUMBERS, STAGES
+from flowcodec.runtime.flow import level_count
+from flowcodec.runtime.margins import SIDES, Strip, inside_size
 from flowcodec.runtime.step import STEP_COUNT
 
 MAGIC = b"\xf1FLW"
@@ -32,6 +35,8 @@ CHANNEL_IDS = {"round": 0, "dither": 1, "trellis": 2, "gaussian": 3}
 CHANNELS = tuple(CHANNEL_IDS)
 SEEDED = ("dither", "gaussian")
 """Channels with shared randomness, whose error does not depend on the picture."""
+ScaleShift = tuple[int, int]
+"""The number of a stage, and what is added to its scale indices, -127 ... 127 but not 0."""
 FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 
@@ -39,7 +44,17 @@ _LAST_KIND = 255
 _UINT32_MAX = (1 << 32) - 1
 _VARINT_BYTES = 5
 _CRC_BYTES = 4
-_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT, _RESERVED_BITS = 0b11, 0b100, 0b1000, 0b10000, 0b11100000
+_CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT, _MARGINS_BIT, _SHIFTS_BIT = (
+    0b11,
+    0b100,
+    0b1000,
+    0b10000,
+    0b100000,
+    0b1000000,
+)
+_RESERVED_BITS = 0b10000000
+_MOST_STRIPS = 255
+_SHIFT_CENTRE = 128
 
 
 class BoxKind(IntEnum):
@@ -75,6 +90,13 @@ class Header:
     model_id: bytes  # the first MODEL_ID_BYTES bytes of the model's SHA-256
     lossless: bool = False  # lossless or near-lossless: step_index is then the largest error of a component
     depth: int = 8  # bits of a component; 16 in lossless mode alone
+    margins: tuple[Strip, ...] = ()  # strips around what is coded, outermost first; in lossy mode alone
+    scale_shifts: tuple[ScaleShift, ...] = ()  # what is added to the scale indices of stages; in lossy mode alone
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """(height, width) of the picture inside the margins."""
+        return inside_size(self.height, self.width, self.margins)
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 1:
@@ -98,6 +120,31 @@ class Header:
             raise InputError(f"seed: expected 0 to {_UINT32_MAX}, found {self.seed}")
         if len(self.model_id) != MODEL_ID_BYTES:
             raise InputError(f"model id: expected {MODEL_ID_BYTES} bytes, found {len(self.model_id)}")
+        if self.lossless and (self.margins or self.scale_shifts):
+            raise InputError("lossless mode: expected neither margins nor shifts of scales")
+        self._check_margins()
+        self._check_scale_shifts()
+
+    def _check_margins(self) -> None:
+        if len(self.margins) > _MOST_STRIPS:
+            raise InputError(f"margins: expected at most {_MOST_STRIPS} strips, found {len(self.margins)}")
+        for strip in self.margins:
+            if not (0 <= strip.side < len(SIDES) and strip.lines >= 1 and len(strip.colour) == self.channels):
+                raise InputError(f"margins: expected strips of 1 line and more, of {self.channels} components, found {strip}")
+        if min(self.coded_size) < 1:
+            size = f"{self.width}x{self.height}"
+            raise InputError(f"margins: expected strips that leave some of a picture of {size}, found {self.coded_size[::-1]}")
+
+    def _check_scale_shifts(self) -> None:
+        stages = [stage for stage, _ in self.scale_shifts]
+        if stages != sorted(set(stages)):
+            raise InputError(f"shifts of scales: expected rising numbers of stages, found {stages}")
+        there = [stage.number for stage in STAGES if stage.kind == LUMA or self.channels == 3]
+        for number, shift in self.scale_shifts:
+            level, stage = divmod(number, STAGE_NUMBERS)
+            known = 1 <= level <= level_count(*self.coded_size) and stage in there
+            if not known or not 0 < abs(shift) < _SHIFT_CENTRE:
+                raise InputError(f"shifts of scales: expected stages that the picture has, found {shift} of stage {number}")
 
 
 @dataclass(frozen=True)
@@ -181,23 +228,72 @@ def _kind_name(kind: int) -> str:
 def _header_payload(header: Header) -> bytes:
     mode = CHANNEL_IDS[header.channel] | (_COLOUR_BIT if header.channels == 3 else 0)
     mode |= (_LOSSLESS_BIT if header.lossless else 0) | (_DEEP_BIT if header.depth == 16 else 0)
+    mode |= (_MARGINS_BIT if header.margins else 0) | (_SHIFTS_BIT if header.scale_shifts else 0)
     size = varint(header.width) + varint(header.height)
-    return size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
+    fixed = size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
+    return fixed + _margins_payload(header.margins) + _shifts_payload(header.scale_shifts)
+
+
+def _margins_payload(margins: Sequence[Strip]) -> bytes:
+    """Number u8; of each strip a varint of lines, whether its colour is that of the strip before, and side; then its colour."""
+    payload = bytes([len(margins)]) if margins else b""
+    colour: tuple[int, ...] = ()
+    for strip in margins:
+        same = strip.colour == colour
+        payload += varint(strip.lines << 3 | same << 2 | strip.side) + (b"" if same else bytes(strip.colour))
+        colour = strip.colour
+    return payload
+
+
+def _parse_margins(cursor: Cursor, channels: int) -> Iterator[Strip]:
+    colour: tuple[int, ...] = ()
+    count = cursor.uint(1)
+    if not count:
+        raise FormatError("header: expected strips of margins, found none")
+    for _ in range(count):
+        value = cursor.varint()
+        given = colour if value & 0b100 else tuple(cursor.take(channels))
+        if bool(value & 0b100) != (given == colour) or not given:
+            raise FormatError(f"header: expected a colour for each strip that differs from the one before, found {given}")
+        colour = given
+        yield Strip(value & 0b11, value >> 3, colour)
+
+
+def _shifts_payload(shifts: Sequence[ScaleShift]) -> bytes:
+    """Number varint; of each the stage's number less the one before (at first 15) varint, and 128 plus the shift u8."""
+    payload = varint(len(shifts)) if shifts else b""
+    before = STAGE_NUMBERS - 1
+    for stage, shift in shifts:
+        payload += varint(stage - before) + bytes([_SHIFT_CENTRE + shift])
+        before = stage
+    return payload
+
+
+def _parse_shifts(cursor: Cursor) -> Iterator[ScaleShift]:
+    stage = STAGE_NUMBERS - 1
+    count = cursor.varint()
+    if not count:
+        raise FormatError("header: expected shifts of scales, found none")
+    for _ in range(count):
+        stage += cursor.varint()
+        yield stage, cursor.uint(1) - _SHIFT_CENTRE
 
 
 def _parse_header(payload: memoryview) -> Header:
     cursor = Cursor(payload, "header")
     width, height, mode, step_index = cursor.varint(), cursor.varint(), cursor.uint(1), cursor.uint(2)
     seed, model_id = cursor.varint(), bytes(cursor.take(MODEL_ID_BYTES))
-    if cursor.remaining:
-        raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
     if mode & _RESERVED_BITS:
         raise UnsupportedVersion(f"header: mode {mode:#04x} is not known to this version; update flowcodec")
+    channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
+    margins = tuple(_parse_margins(cursor, channels)) if mode & _MARGINS_BIT else ()
+    shifts = tuple(_parse_shifts(cursor)) if mode & _SHIFTS_BIT else ()
+    if cursor.remaining:
+        raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
     try:
-        channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
         depth = 16 if mode & _DEEP_BIT else 8
         channel = next(name for name, number in CHANNEL_IDS.items() if number == mode & _CHANNEL_MASK)
-        return Header(width, height, channels, step_index, channel, seed, model_id, lossless, depth)
+        return Header(width, height, channels, step_index, channel, seed, model_id, lossless, depth, margins, shifts)
     except InputError as error:
         raise FormatError(f"header: {error}") from error
 

@@ -65,9 +65,12 @@ def _stages() -> Iterator[Stage]:
 
 STAGES = tuple(_stages())
 """The order of decoding within a level: luma by phase and band, then chroma by phase; a grey picture has the luma stages only."""
+STAGE_NUMBERS = 16
+"""Within a file the stages of level l have the numbers 16 l, 16 l + 1, ..."""
 CONDITION_CHANNELS = 2
 _STEP_INDEX_UNIT, _STEP_CENTRE = 4, 192
 _BLUR_REACH = 2
+_NARROW_LIMIT = 1 << 22
 _LEVEL_CENTRE, _LEVEL_MAX, _LEVEL_SCALE = 3, 8, 32
 
 
@@ -119,22 +122,37 @@ def joined(phases: Sequence[np.ndarray], place: Place) -> np.ndarray:
     return grid[:, rows, columns]
 
 
-def _blur_axis(values: np.ndarray, axis: int) -> np.ndarray:
-    """Sums with weights 1 4 6 4 1 along an axis, edges replicated."""
-    values = np.moveaxis(values, axis, 0)
-    padded = np.empty((len(values) + 2 * _BLUR_REACH, *values.shape[1:]), values.dtype)
-    padded[_BLUR_REACH:-_BLUR_REACH], padded[:_BLUR_REACH], padded[-_BLUR_REACH:] = values, values[0], values[-1]
-    values = np.moveaxis(padded, 0, axis)
-    for _ in range(4):
-        lead, trail = [slice(None)] * values.ndim, [slice(None)] * values.ndim
-        lead[axis], trail[axis] = slice(1, None), slice(None, -1)
-        values = values[tuple(lead)] + values[tuple(trail)]
-    return values
+def _narrow(planes: np.ndarray) -> np.ndarray:
+    """The same values in 32 bits, where these hold their sums: twice as fast."""
+    fits = planes.dtype == np.int64 and planes.size and planes.min() >= -_NARROW_LIMIT and planes.max() <= _NARROW_LIMIT
+    return planes.astype(np.int32) if fits else planes
+
+
+def _binomial_sums(plane: np.ndarray) -> np.ndarray:
+    """(H, W) -> sums over 5x5 places with weights 1 4 6 4 1 along each axis, edges replicated."""
+    height, width = plane.shape
+    inner = slice(_BLUR_REACH, -_BLUR_REACH)
+    sums = np.empty((height + 2 * _BLUR_REACH, width + 2 * _BLUR_REACH), plane.dtype)
+    rows = sums[inner]
+    rows[:, inner], rows[:, :_BLUR_REACH], rows[:, -_BLUR_REACH:] = plane, plane[:, :1], plane[:, -1:]
+    sums[:_BLUR_REACH], sums[-_BLUR_REACH:] = rows[:1], rows[-1:]
+    # Pairs of neighbours, four times an axis. The plane is one long row here, whose sums are wrong in the padding alone.
+    flat, free = sums.reshape(-1), np.empty(sums.size, sums.dtype)
+    for distance in (1, 1, 1, 1, *(4 * [sums.shape[1]])):
+        pairs = np.add(flat[distance:], flat[:-distance], out=free[: len(flat) - distance])
+        flat, free = pairs, flat
+    return sums[:height, :width]
 
 
 def local_contrast(planes: np.ndarray) -> np.ndarray:
     """Planes minus their 5x5 binomial mean (floored), same shape and units."""
-    return planes - (_blur_axis(_blur_axis(planes, -1), -2) >> 8)
+    planes = _narrow(planes)
+    contrast = np.empty_like(planes)
+    # One at a time, which a core's cache holds.
+    for plane, found in zip(planes, contrast, strict=True):
+        np.right_shift(_binomial_sums(plane), 8, out=found)
+        np.subtract(plane, found, out=found)
+    return contrast
 
 
 def _scaled(values: np.ndarray, factor: Any, shift: int) -> np.ndarray:
@@ -164,15 +182,10 @@ def to_pixels(values: np.ndarray, step: int | np.ndarray, bits: int = FRACTION_B
     return _scaled(values, step, STEP_BITS + bits - FRACTION_BITS)
 
 
-def _within(values: np.ndarray, limit: int) -> np.ndarray:
-    """int16, clipped to +-limit."""
-    clipped = np.minimum(values, limit)
-    return np.maximum(clipped, -limit, out=clipped).astype(np.int16)
-
-
 def clip_activations(values: np.ndarray) -> np.ndarray:
     """int16, clipped to the range of the networks' values."""
-    return _within(values, ACTIVATION_MAX)
+    clipped = np.empty(values.shape, np.int16)
+    return np.clip(values, -ACTIVATION_MAX, ACTIVATION_MAX, out=clipped, casting="unsafe")
 
 
 def _shift(values: np.ndarray, bits: int) -> np.ndarray:
@@ -180,18 +193,18 @@ def _shift(values: np.ndarray, bits: int) -> np.ndarray:
     return (values + (1 << (bits - 1))) >> bits
 
 
-def two_ranges(values: np.ndarray) -> np.ndarray:
+def two_ranges(values: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """(C, H, W) -> int16 (2C, H, W): the clipped fine copies, then the coarse ones (1/16 of the value)."""
-    copies = np.empty((2, *values.shape), np.int16)
-    fine, coarse = copies
-    # Whatever lies beyond the reach of the coarse copies is as good as at its end, where 16 bits hold it.
-    coarse[:] = _within(values, (ACTIVATION_MAX + 1) << RANGE_BITS)
-    fine[:] = coarse
-    coarse += 1 << (RANGE_BITS - 1)
+    copies = np.empty((2 * len(values), *values.shape[1:]), np.int16) if out is None else out
+    fine, coarse = copies[: len(values)], copies[len(values) :]
+    # Where the rounded sixteenths reach the limit; 16 bits hold it.
+    half = 1 << (RANGE_BITS - 1)
+    reach = ACTIVATION_MAX << RANGE_BITS
+    np.clip(values, -reach - half, reach + half - 1, out=coarse, casting="unsafe")
+    np.clip(coarse, -ACTIVATION_MAX, ACTIVATION_MAX, out=fine)
+    coarse += half
     coarse >>= RANGE_BITS
-    np.minimum(copies, ACTIVATION_MAX, out=copies)
-    np.maximum(copies, -ACTIVATION_MAX, out=copies)
-    return copies.reshape(-1, *values.shape[1:])
+    return copies
 
 
 def filled(part: np.ndarray, place: Place) -> np.ndarray:
@@ -216,5 +229,7 @@ def contrast_planes(planes: np.ndarray, step_index: int, place: Place | None = N
     A place may reach beyond the planes, as far as their even grid does; there are zeros.
     """
     contrast = local_contrast(planes) if place is None else contrast_at(planes, place)
-    seen = np.concatenate([two_ranges(in_steps(contrast, step_index)), clip_activations(_shift(contrast, FRACTION_BITS))])
+    seen = np.empty((3 * len(contrast), *contrast.shape[1:]), np.int16)
+    two_ranges(in_steps(contrast, step_index), seen[: 2 * len(contrast)])
+    seen[2 * len(contrast) :] = clip_activations(_shift(contrast, FRACTION_BITS))
     return seen if place is None else filled(seen, place)

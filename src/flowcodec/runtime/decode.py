@@ -16,6 +16,7 @@ from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
 from flowcodec.runtime.latent import LatentDecoder
 from flowcodec.runtime.lossless import decode_lossless
+from flowcodec.runtime.margins import paint
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.restore import restore
 
@@ -45,10 +46,11 @@ def model_of(header: Header, model: Model | None) -> Model:
 def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runner: Runner) -> np.ndarray:
     """Boxes -> uint8 (H, W, C). Raises FormatError."""
     channel = make_channel(header.channel, model.channels, header.seed)
-    exchange = LatentDecoder(model, channel, latents, header.channels, level_count(header.height, header.width))
-    planes = Walk(model, runner, header.height, header.width, header.channels, header.step_index).run(exchange)
+    size = header.coded_size
+    exchange = LatentDecoder(model, channel, latents, header.channels, level_count(*size), scale_shifts=header.scale_shifts)
+    planes = Walk(model, runner, *size, header.channels, header.step_index).run(exchange)
     planes = restore(model, runner, planes, header.step_index)
-    return ycc_to_rgb(planes[: header.channels], runner.threads)
+    return paint(ycc_to_rgb(planes[: header.channels], runner.threads), header.margins)
 
 
 def decode_picture(data: bytes, threads: int | None = None, *, model: Model | None = None, optimise: bool = True) -> Picture:

@@ -24,6 +24,7 @@ from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.lossless import encode_lossless, model_id_of
+from flowcodec.runtime.margins import find_margins, inside, paint
 from flowcodec.runtime.prior import PLANES, Walk
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.rate import PSNR_TOLERANCE_DB, SIZE_TOLERANCE, find_step
@@ -225,33 +226,40 @@ def _encode_at(
     model = load_model(settings.model)
     runner = make_runner(model, settings.threads)
     height, width, channels = picture.pixels.shape
+    # Channels with a seed promise that errors do not depend on the picture.
+    free = settings.channel not in SEEDED
+    margins = find_margins(picture.pixels, index) if free else ()
+    pixels = inside(picture.pixels, margins)
     header = Header(
         width=width,
         height=height,
         channels=channels,
         step_index=index,
         channel=settings.noise_channel,
-        seed=settings.seed if settings.channel in SEEDED else 0,
+        seed=0 if free else settings.seed,
         model_id=model.id,
+        margins=margins,
     )
-    # Channels with a seed promise that errors are independent.
-    feedback = settings.feedback and settings.channel not in SEEDED
+    feedback = settings.feedback and free
     lows: list[np.ndarray] = []
-    latent = analyse(model, runner, picture.pixels, index, lows if feedback else None)
+    latent = analyse(model, runner, pixels, index, lows if feedback else None)
     if settings.refiner is not None:
-        latent = settings.refiner(picture.pixels, latent, index)
+        latent = settings.refiner(pixels, latent, index)
     channel = make_channel(header.channel, model.channels, header.seed)
-    region = None if settings.roi is None else Region(settings.roi)
-    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows, threads=runner.threads)
+    region = None if settings.roi is None else Region(inside(settings.roi, margins))
+    # A region has prices of its own.
+    calibrated = free and region is None
+    exchange = LatentEncoder(model, channel, latent, channels, index, region, lows, threads=runner.threads, calibrated=calibrated)
     del lows
-    planes = Walk(model, runner, height, width, channels, index).run(
+    planes = Walk(model, runner, *header.coded_size, channels, index).run(
         exchange, synthesise_image=reconstruct, level_begun=exchange.begin_feedback if feedback else None
     )
     boxes = [*(Box(BoxKind.LATENT, payload) for payload in exchange.boxes), *companions]
     if settings.certificate:
         boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))
-    pixels = ycc_to_rgb(restore(model, runner, planes, index)[:channels]) if reconstruct else None
-    return Encoded(container.write(header, boxes), exchange.ideal_bits, pixels)
+    header = replace(header, scale_shifts=tuple(sorted(exchange.scale_shifts)))
+    decoded = paint(ycc_to_rgb(restore(model, runner, planes, index)[:channels]), margins) if reconstruct else None
+    return Encoded(container.write(header, boxes), exchange.ideal_bits, decoded)
 
 
 def _encode_exact(picture: Picture, max_error: int) -> Encoded:

@@ -6,6 +6,8 @@ photographs. A guess to start from: usable at middle steps, well off at the fine
 to correct it.
 """
 
+import math
+
 import numpy as np
 
 from flowcodec.runtime.color import rgb_to_ycc
@@ -42,3 +44,9 @@ class Forecast:
         """(STEP_COUNT,) PSNR of the picture, dB; falling."""
         squared_error = np.minimum(self._energies, self._squared_steps / _WATER) @ self._counts
         return 10 * np.log10(_PEAK**2 * self.samples / np.maximum(squared_error, 1e-9))
+
+    def objective(self, step_index: int) -> float:
+        """J = D + (ln 2 / 6) Delta^2 R of one step: squared error and bits at the price of the high-rate theory."""
+        squared_step = self._squared_steps[step_index, 0]
+        bits = np.log2(1 + _RATE_GAIN * self._energies / squared_step) @ self._counts
+        return float(np.minimum(self._energies, squared_step / _WATER) @ self._counts + math.log(2) / 6 * squared_step * bits)

@@ -6,6 +6,7 @@ from typing import Any
 from flowcodec.runtime import container
 from flowcodec.runtime.certificate import read_certificate
 from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.margins import SIDES
 from flowcodec.runtime.step import log2_step
 
 _NAMES = {int(kind): kind.name.lower() for kind in BoxKind}
@@ -29,6 +30,7 @@ def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
         "size_bytes": len(data),
         "bpp": 8 * len(data) / (header.width * header.height),
         **_noise(header),
+        **({"margins": [f"{SIDES[strip.side]} {strip.lines}" for strip in header.margins]} if header.margins else {}),
         "model": header.model_id.hex(),
         "certificate": None
         if certificate is None

@@ -11,8 +11,10 @@ import numpy as np
 
 from flowcodec.errors import FormatError
 from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.calibration import SAMPLE, scale_shift, shifted
 from flowcodec.runtime.channel import Block, Channel, Rounding
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
+from flowcodec.runtime.container import ScaleShift
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.feedback import LevelFeedback
 from flowcodec.runtime.integer import FRACTION_BITS
@@ -45,7 +47,8 @@ class _Latent:
         self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray | None
     ) -> np.ndarray:
         values, here = locations.astype(np.int32), self._coded[site.stage.kind].take(scales)
-        if not valid.all():
+        # Coefficients that do not exist are those of the last row and column.
+        if not (valid[:, -1].all() and valid[..., -1].all()):
             values *= valid
             here &= valid
         coded = here.reshape(-1).nonzero()[0]
@@ -78,7 +81,8 @@ class LatentEncoder(_Latent):
     """Exchange of the encoder. ``latent``: [coarsest (3, 1, 1), details coarse to fine (9, h, w)] in float pixel units.
 
     With a ``region``, bits are dearer outside it. ``lows``: the true planes (C, h, w) that each of the details
-    refines, for the feedback of errors.
+    refines, for the feedback of errors. With ``calibrated`` scales are shifted where the prior is far off; the decoder must be
+    told.
     """
 
     def __init__(
@@ -92,11 +96,15 @@ class LatentEncoder(_Latent):
         lows: Sequence[np.ndarray] = (),
         coder: SymbolEncoder | None = None,
         threads: int = 1,
+        calibrated: bool = False,
     ) -> None:
         super().__init__(model, channel, channels, len(latent) - 1, coder is not None)
         self._lows, self._threads = list(lows), threads
         self._feedback: LevelFeedback | None = None
         self.latent, self.step_index, self.region = latent, step_index, region
+        self._calibrated = calibrated
+        self.scale_shifts: list[ScaleShift] = []
+        """Those made so far."""
         self._coder = coder or SymbolEncoder(self._tables)
         self.boxes: list[bytes] = []
         self.ideal_bits = 0.0
@@ -121,13 +129,27 @@ class LatentEncoder(_Latent):
         # On a grid of odd size the last sites of some phases do not exist; they are not coded.
         there = np.s_[:, : sites.shape[1], : sites.shape[2]]
         target = np.zeros(locations.shape, np.float32)
-        if self._feedback is None:
-            np.divide(sites, steps, out=target[there])
-            return self._exchange(site, locations, scales, valid, target)
-        np.divide(sites + self._feedback.moves(site.stage), steps, out=target[there])
-        values = self._exchange(site, locations, scales, valid, target)
-        self._feedback.record(site.stage, sites - values[there] * steps)
+        moved = sites if self._feedback is None else sites + self._feedback.moves(site.stage)
+        np.divide(moved, steps, out=target[there])
+        values = self._exchange(site, locations, self._calibrate(site, locations, scales, valid, target), valid, target)
+        if self._feedback is not None:
+            self._feedback.record(site.stage, sites - values[there] * steps)
         return values
+
+    def _calibrate(
+        self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray, target: np.ndarray
+    ) -> np.ndarray:
+        if not self._calibrated:
+            return scales
+        # An odd number, so that the sample is not one of columns.
+        stride = locations.size // SAMPLE | 1
+        some = np.s_[::stride]
+        there = valid.reshape(-1)[some]
+        values = (target.reshape(-1)[some] - locations.reshape(-1)[some])[there]
+        shift = scale_shift(values, scales.reshape(-1)[some][there], site.stage.kind, self.model, stride)
+        if shift:
+            self.scale_shifts.append((site.number, shift))
+        return shifted(scales, shift)
 
     def _quantise(self, values: np.ndarray, site: Site, chosen: np.ndarray, scales: np.ndarray, block: Block) -> np.ndarray:
         symbols = self.channel.quantise(values, site.stage.kind, scales, block)
@@ -161,11 +183,13 @@ class LatentDecoder(_Latent):
         channels: int,
         level_count: int,
         coder: SymbolDecoder | None = None,
+        scale_shifts: Sequence[ScaleShift] = (),
     ) -> None:
         super().__init__(model, channel, channels, level_count, coder is not None)
         self._coders = [SymbolDecoder(self._tables, payload) for payload in boxes] if coder is None else [coder]
         if len(self._coders) != len(self._ends):
             raise FormatError(f"expected {len(self._ends)} latent boxes for an image of this size, found {len(boxes)}")
+        self._shifts = dict(scale_shifts)
         self.ideal_bits = 0.0
         """Sum of -log2 of the probabilities of all symbols in the boxes read to their end."""
 
@@ -176,7 +200,7 @@ class LatentDecoder(_Latent):
         return values
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        return self._exchange(site, locations, scales, valid, None)
+        return self._exchange(site, locations, shifted(scales, self._shifts.get(site.number, 0)), valid, None)
 
     def level_done(self, level: int) -> None:
         if level in self._ends:

@@ -19,6 +19,7 @@ from flowcodec.runtime.context import (
     LUMA,
     LUMA_BANDS,
     PHASES,
+    STAGE_NUMBERS,
     STAGES,
     Stage,
     clip_activations,
@@ -34,7 +35,7 @@ from flowcodec.runtime.context import (
     valid_coefficients,
 )
 from flowcodec.runtime.coupling import Coupling
-from flowcodec.runtime.flow import level_shapes, synthesise_level
+from flowcodec.runtime.flow import level_shapes, narrowed, synthesise_level
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.prediction import LevelPrediction, Prediction, Unpredicted, blend
 from flowcodec.runtime.step import step_fixed
@@ -42,7 +43,6 @@ from flowcodec.runtime.tiles import Place, Read, Whole, Write, channel_groups, e
 
 PLANES = 3
 _COARSEST_LIMIT = 1 << 26
-_STAGE_NUMBERS = 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Site:
     @property
     def number(self) -> int:
         """Number of the exchange within a file."""
-        return _STAGE_NUMBERS * self.level + self.stage.number
+        return STAGE_NUMBERS * self.level + self.stage.number
 
 
 class Exchange(Protocol):
@@ -130,11 +130,13 @@ def band_steps(model: Model, step_index: int, level: int) -> list[int]:
     return [(step_fixed(step_index) * int(m) + (1 << 11)) >> 12 for m in multipliers]
 
 
-def _narrow(values: np.ndarray, dtype: type) -> np.ndarray:
+def _narrow(values: np.ndarray, dtype: type, out: np.ndarray | None = None) -> np.ndarray:
     """Converted with saturation well inside the range, so that sums of a few stay inside too; only hostile files reach it."""
     limit = np.iinfo(dtype).max >> 4
-    narrow = np.minimum(values, limit)
-    return np.maximum(narrow, -limit, out=narrow).astype(dtype, copy=False)
+    if np.iinfo(values.dtype).max <= limit:
+        return values.astype(dtype)
+    narrow = np.empty(values.shape, dtype) if out is None else out
+    return np.clip(values, -limit, limit, out=narrow, casting="unsafe")
 
 
 class _Alone:
@@ -240,7 +242,7 @@ class Walk:
             values = exchange.coefficients(Site(level, stage), locations, scales, bands)
             phase_of(detail[stage.bands], stage.phase)[:] = values
             if stage is not stages[-1]:
-                seen[2 * own.start : 2 * own.stop] = two_ranges(values)
+                two_ranges(values, seen[2 * own.start : 2 * own.stop])
                 if expected is not None:
                     compared[own] = clip_activations(values - wanted)
         if level > 1:
@@ -263,7 +265,7 @@ class Walk:
 
         def scale(bands: slice) -> None:
             factors = np.array(steps[bands], np.int64).reshape(-1, 1, 1)
-            pixels[bands] = _narrow(to_pixels(detail[bands, :height, :width], factors), dtype)
+            _narrow(to_pixels(detail[bands, :height, :width], factors), dtype, pixels[bands])
 
         in_parallel(self.runner.threads, scale, channel_groups(DETAIL_CHANNELS, height * width))
         coupling = Coupling(self.model, self.runner, level, self.step_index)
@@ -278,4 +280,6 @@ class Walk:
         if self.channels != PLANES:
             ll[self.channels :] = 0
             pixels[LUMA_BANDS:] = 0
+        if level > 1:
+            ll, pixels = narrowed(ll, pixels)
         return synthesise_level(ll, pixels, *self.shapes[level - 1], self.runner.threads)

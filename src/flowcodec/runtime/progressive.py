@@ -19,6 +19,7 @@ from flowcodec.runtime.decode import decode_picture, make_runner, model_of, with
 from flowcodec.runtime.flow import level_count, level_shapes
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.latent import LatentDecoder, box_ends
+from flowcodec.runtime.margins import paint
 from flowcodec.runtime.prior import Site, Walk
 from flowcodec.runtime.restore import restore
 
@@ -60,10 +61,13 @@ def reduced_pixels(planes: np.ndarray, height: int, width: int, levels: int) -> 
 class PrefixDecoder(LatentDecoder):
     """Exchange of a decoder that has only the first boxes: the coefficients of the others are their locations."""
 
-    def __init__(self, model: Model, channel: Channel, boxes: Sequence[bytes], channels: int, level_count: int) -> None:
-        ends = box_ends(level_count)
-        super().__init__(model, channel, [*boxes, *[b""] * (len(ends) - len(boxes))], channels, level_count)
-        self._last_level = ends[min(len(boxes), len(ends)) - 1]
+    def __init__(self, model: Model, channel: Channel, boxes: Sequence[bytes], header: Header) -> None:
+        count = level_count(*header.coded_size)
+        ends = box_ends(count)
+        given = len(boxes)
+        boxes = [*boxes, *[b""] * (len(ends) - given)]
+        super().__init__(model, channel, boxes, header.channels, count, scale_shifts=header.scale_shifts)
+        self._last_level = ends[min(given, len(ends)) - 1]
 
     def coefficients(self, site: Site, locations: np.ndarray, scales: np.ndarray, valid: np.ndarray) -> np.ndarray:
         if site.level >= self._last_level:
@@ -84,11 +88,12 @@ def decode_prefix(
     def needed(header: Header) -> int:
         if header.lossless and levels:
             raise InputError("levels: a lossless or near-lossless file has no smaller pictures; decode it whole")
-        most = level_count(header.height, header.width)
+        height, width = header.coded_size
+        most = level_count(height, width)
         if not 0 <= levels <= most:
-            size = f"{header.width}x{header.height}"
+            size = f"{width}x{height}"
             raise InputError(f"levels: expected 0 to {most} for a picture of {size}, found {levels}; give a smaller number")
-        return latent_boxes_needed(header.height, header.width, levels)
+        return latent_boxes_needed(height, width, levels)
 
     file, broken = container.read_prefix(data, needed if levels else None)
     header = file.header
@@ -103,10 +108,11 @@ def decode_prefix(
     model = model_of(header, model)
     channel = make_channel(header.channel, model.channels, header.seed)
     boxes = file.latents if levels == 0 else file.latents[:enough]
-    exchange = PrefixDecoder(model, channel, boxes, header.channels, level_count(header.height, header.width))
+    exchange = PrefixDecoder(model, channel, boxes, header)
     runner = make_runner(model, threads)
-    planes = Walk(model, runner, header.height, header.width, header.channels, header.step_index).run(exchange, last_level=levels)
+    size = header.coded_size
+    planes = Walk(model, runner, *size, header.channels, header.step_index).run(exchange, last_level=levels)
     if levels:
-        return Picture(reduced_pixels(planes[: header.channels], header.height, header.width, levels))
+        return Picture(paint(reduced_pixels(planes[: header.channels], *size, levels), header.margins, levels))
     pixels = ycc_to_rgb(restore(model, runner, planes, header.step_index)[: header.channels])
-    return with_companions(pixels, file)
+    return with_companions(paint(pixels, header.margins), file)

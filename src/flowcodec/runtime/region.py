@@ -19,7 +19,7 @@ from flowcodec.runtime.integer import FRACTION_BITS
 LOG2_PRICE = 8.0
 """Price of a bit where the mask is black, as a power of two over that where it is white."""
 _WHITE = 255
-_SLOPE = math.log(2) / 6 * 4**FRACTION_BITS
+SLOPE = math.log(2) / 6 * 4**FRACTION_BITS
 """Squared error, in (1/64 step)^2, that a bit has to remove."""
 _EIGHTHS = 8
 
@@ -63,7 +63,7 @@ def _widen(mask: np.ndarray) -> np.ndarray:
     return np.maximum.reduce([rows[:, k : k + width] for k in range(3)])
 
 
-def _bits(tables: Tables, symbols: np.ndarray, table_ids: np.ndarray) -> np.ndarray:
+def symbol_bits(tables: Tables, symbols: np.ndarray, table_ids: np.ndarray) -> np.ndarray:
     """About what the symbols cost; of numbers beyond a table's reach the length alone."""
     low_bits, reach = tables.low_bits[table_ids], tables.reach[table_ids]
     high = symbols >> low_bits
@@ -93,7 +93,7 @@ def economise(
 
     def cost(candidates: np.ndarray) -> np.ndarray:
         errors = values - channel.reconstruct(candidates, kind, scales, block)
-        return errors**2 + _SLOPE * prices * _bits(tables, candidates, table_ids)
+        return errors**2 + SLOPE * prices * symbol_bits(tables, candidates, table_ids)
 
     lowest = cost(symbols)
     magnitudes = np.abs(symbols)

@@ -6,7 +6,7 @@ tile only ever reaches what is cut, and integers have one right value, so tiles 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Lock, local
 from typing import TypeVar
@@ -67,11 +67,11 @@ def in_parallel(threads: int, function: Callable[[_Item], None], items: Iterable
     try:
         work()
     finally:
-        # One that has not begun has nothing left to do.
-        running = [other for other in others if not other.cancel()]
-        wait(running)
-    for other in running:
-        other.result()
+        # One that has not begun has nothing left to do; for the others this waits.
+        errors = [other.exception() for other in others if not other.cancel()]
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def even(length: int) -> int:

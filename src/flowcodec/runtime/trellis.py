@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Push, Rounding
+from flowcodec.runtime.channel import SCALE_COUNT, Block, ChannelTables, Pop, Push, Rounding, signed_points
 from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.integer import FRACTION_BITS
 
@@ -103,6 +103,8 @@ def _strides() -> tuple[np.ndarray, np.ndarray]:
 
 _BEFORE, _BRANCH = _predecessors()
 _AHEAD, _AFTER = _strides()
+_PLACES = 1 << np.arange(PARITY_LAG)
+"""Of the parities of three columns in their number."""
 
 
 def _count(coefficients: int) -> int:
@@ -210,7 +212,12 @@ class Trellis:
 
     def __init__(self, tables: ChannelTables) -> None:
         self._rounding, self._constants = Rounding(tables), load_tables()
+        own = self._constants.centroids.reshape(-1, NEAR + 1)
+        self._points = np.concatenate([tables.centroids.reshape(-1, NEAR + 1), own])
+        """(tables, NEAR + 1): |reconstruction| of the small magnitudes under each table of the coder."""
+        self._distances = np.repeat([1 << FRACTION_BITS, 2 * FINE_STEP], [len(self._points) - len(own), len(own)])
         self._last_split: tuple[np.ndarray, tuple[np.ndarray, np.ndarray]] | None = None
+        self._last_ids: tuple[np.ndarray, np.ndarray] | None = None
 
     def symbol_tables(self, model_tables: Tables) -> Tables:
         return _joined(model_tables)
@@ -235,6 +242,23 @@ class Trellis:
         """Tables of Q0 among those of the trellis; those of Q1 are the next."""
         return 2 * (kind * (SCALE_END - FIRST_SCALE) + scales.astype(np.int64) - FIRST_SCALE)
 
+    def _start_ids(self, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        """uint16 tables of the coder for each coefficient, in the trellises those of Q0."""
+        inside, _ = self.split(scales)
+        ids = self._rounding.table_ids(kind, scales, block)
+        ids[inside] = _ROUND_TABLES + self.first_ids(kind, scales[inside])
+        return ids
+
+    def _ids(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
+        """uint16 table of the coder for each symbol."""
+        # The symbols that are reconstructed are those that were just read, or that are written next.
+        if self._last_ids is None or self._last_ids[0] is not symbols:
+            ids, (inside, _) = self._start_ids(kind, scales, block), self.split(scales)
+            if len(inside):
+                ids[inside] += quantisers(symbols[inside])
+            self._last_ids = symbols, ids
+        return self._last_ids[1]
+
     def quantise(self, values: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         inside, others = self.split(scales)
         symbols = np.empty(len(values), np.int64)
@@ -244,46 +268,34 @@ class Trellis:
         return symbols
 
     def reconstruct(self, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
-        inside, others = self.split(scales)
-        values = np.empty(len(symbols), np.int64)
-        values[others] = self._rounding.reconstruct(symbols[others], kind, scales[others], block)
-        if len(inside):
-            own = symbols[inside]
-            magnitudes = np.abs(own)
-            near = np.minimum(magnitudes, NEAR)
-            points = self._constants.centroids.reshape(-1, NEAR + 1)[self.first_ids(kind, scales[inside]) + quantisers(own), near]
-            points = points + (magnitudes - near) * (2 * FINE_STEP)
-            values[inside] = np.where(own < 0, -points, points)
-        return values
+        ids = self._ids(symbols, kind, scales, block)
+        return signed_points(symbols, ids, self._points, self._distances.take(ids))
 
     def write(self, push: Push, symbols: np.ndarray, kind: int, scales: np.ndarray, block: Block) -> None:
         inside, others = self.split(scales)
-        push(symbols[others], self._rounding.table_ids(kind, scales[others], block))
+        ids = self._ids(symbols, kind, scales, block)
+        push(symbols[others], ids[others])
         if len(inside):
-            own = symbols[inside]
-            ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside]) + quantisers(own)).astype(np.uint16)
-            push(own, ids, PARITY_LAG * _count(len(own)))
+            push(symbols[inside], ids[inside], PARITY_LAG * _count(len(inside)))
 
     def read(self, pop: Pop, kind: int, scales: np.ndarray, block: Block) -> np.ndarray:
         inside, others = self.split(scales)
-        symbols = np.empty(len(scales), np.int64)
-        symbols[others] = pop(self._rounding.table_ids(kind, scales[others], block))
+        ids, symbols = self._start_ids(kind, scales, block), np.empty(len(scales), np.int64)
+        symbols[others] = pop(ids[others])
         if len(inside):
-            ids = (_ROUND_TABLES + self.first_ids(kind, scales[inside])).astype(np.uint16)
-            symbols[inside] = self._read_trellises(pop, ids)
+            symbols[inside], ids[inside] = self._read_trellises(pop, ids[inside])
+        self._last_ids = symbols, ids
         return symbols
 
     @staticmethod
-    def _read_trellises(pop: Pop, ids: np.ndarray) -> np.ndarray:
-        """Symbols of trellises whose tables of Q0 have these ids."""
-        symbols = np.empty(len(ids), np.int64)
+    def _read_trellises(pop: Pop, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Symbols of trellises, and their tables, from those of Q0."""
+        symbols, used = np.empty(len(ids), np.int64), np.empty_like(ids)
         states = np.zeros(_count(len(ids)), np.int64)
         for columns in _columns(len(ids), together=PARITY_LAG):
-            own = ids[columns]
-            found = symbols[columns] = pop(own + _AHEAD.take(states, axis=1).reshape(-1)[: len(own)])
+            ahead = _AHEAD.take(states, axis=1).reshape(-1)
+            own = np.add(ids[columns], ahead[: columns.stop - columns.start], out=used[columns])
+            found = symbols[columns] = pop(own)
             if columns.stop < len(ids):
-                parities = (found & 1).reshape(PARITY_LAG, -1)
-                for place, column in enumerate(parities):
-                    states += column << place
-                states = _AFTER.take(states)
-        return symbols
+                states = _AFTER.take(states + _PLACES @ (found & 1).reshape(PARITY_LAG, -1))
+        return symbols, used
