@@ -73,7 +73,7 @@ def test_the_coder_loses_no_more_than_the_theorem_says(skew: int) -> None:
     for count in (1, 2, 5, 40, 3000, 100_000):
         encoder = SymbolEncoder(tables)
         symbols = rng.choice([-1, 0, 1], count, p=tables.frequencies / (1 << 20))
-        encoder._operations.append(((symbols + 1).astype(np.int32), tables.model(0)))
+        encoder._operations.append(((symbols + 1).astype(np.int32), tables.models[0]))
         bits = sum(tables.bits(0, part) for part, _ in encoder._operations)
         assert 8 * len(encoder.finish()) <= (1 + 2**-8) * bits + 64
 
