@@ -87,11 +87,12 @@ def memory_table(document: Mapping[str, Any]) -> str:
     for row in document["rows"]:
         seek = row["seek"]
         found = f"{seek['frames_decoded']} for frame {seek['frame']}, groups of {seek['longest_group']}"
-        peaks = [f"{row[f'{side}_peak_mib']:.0f}" for side in ("encode", "decode")]
+        peaks = [f"{row[f'{side}_{what}_mib']:.0f}" for side in ("encode", "decode") for what in ("peak", "largest")]
         rows.append([str(row["frames"]), str(row["threads"]), *peaks, found])
     grown = ", ".join(f"{name} {value:+.1f} %" for name, value in document["growth_percent"].items())
-    table = markdown_table(["frames", "threads", "encode, MiB", "decode, MiB", "frames decoded for a seek"], rows)
-    return f"{table}\n\nPeak resident memory of the processes, {_about(document)}. From the shortest to the longest: {grown}."
+    sides = ["encode, MiB", "largest process", "decode, MiB", "largest process"]
+    table = markdown_table(["frames", "threads", *sides, "frames decoded for a seek"], rows)
+    return f"{table}\n\nPeak memory of all processes together, {_about(document)}. From the shortest to the longest: {grown}."
 
 
 def exactness_table(document: Mapping[str, Any]) -> str:
