@@ -13,7 +13,8 @@ from PIL import Image
 
 from command_line import ENVIRONMENT, SOURCE, error_of, everything_in, noise, run
 from flowcodec.runtime import container
-from flowcodec.runtime.container import MAGIC, Box, BoxKind, Header
+from flowcodec.runtime.container import MAGIC, Box, BoxKind
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.image import read_picture, to_array
 
 # --- encode and decode --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.coder import SymbolEncoder, Tables
 from flowcodec.runtime.container import Box, BoxKind
 from flowcodec.runtime.encode import EncodeSettings, encode_detailed, encode_picture
+from flowcodec.runtime.fields import parse_varint
 from flowcodec.runtime.image import Picture
 
 
@@ -43,7 +44,7 @@ def test_the_certificate_costs_few_bytes_and_no_pixels(photograph: np.ndarray) -
 def test_wrong_certificates_are_found(photograph: np.ndarray) -> None:
     data = encode_picture(Picture(photograph[:64, :64]), EncodeSettings(threads=1, certificate=True))
     file = container.read(data)
-    ideal_bits = 8 * container.parse_varint(file.first(BoxKind.CERTIFICATE) or b"", "test")
+    ideal_bits = 8 * parse_varint(file.first(BoxKind.CERTIFICATE) or b"", "test")
 
     def with_payload(payload: bytes) -> bytes:
         return container.write(file.header, [*file.boxes[:-1], Box(BoxKind.CERTIFICATE, payload)])

@@ -211,8 +211,14 @@ def synthesize(model: Model, header: Header, level: int, ll: Array, q: Array, si
 
 # --- 5.5: pixels
 def to_pixels(header: Header, planes: Array) -> Array:
-    y, b, c = clip(planes, 1 << 15) * np.array([9459, 11585, 6689])[:, None, None]
-    rgb = [y + b - c, y + 2 * c, y - b - c] if header.mode & 4 else [y]
+    weights = np.array([[9459, 11585, -6689], [9459, 0, 13378], [9459, -11585, -6689]])
+    x, y, z = header.turn
+    size = 128**2 + x * x + y * y + z * z
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turned = (2 * 128**2 - size) * np.eye(3, dtype=int) + 2 * np.outer(header.turn, header.turn) - 256 * cross
+    weights = (2 * weights @ turned.T + size) // (2 * size)
+    count = 3 if header.mode & 4 else 1
+    rgb = np.tensordot(weights[:count, :count], clip(planes[:count], 1 << 15), 1)
     pixels = np.clip(scaled(np.stack(rgb, -1), 1, 20), 0, 255).astype(np.uint8)
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 

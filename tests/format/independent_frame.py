@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 Array = np.ndarray
-Header = namedtuple("Header", "height width mode step seed model margins shifts", defaults=((), {}))
+Header = namedtuple("Header", "height width mode step seed model margins shifts turn", defaults=((), {}, (0, 0, 0)))
 HEADER, LATENT, ALPHA = 0, 1, 2
 LOSSLESS = (8, 9)
 
@@ -65,18 +65,23 @@ def read_header(data: bytes) -> Header:
     require(min(width, height) >= 1 and max(width, height) <= 1 << 24 and width * height <= 1 << 28, "size out of range")
     seed, end = read_varint(data, at + 3)
     mode, step = data[at], int.from_bytes(data[at + 1 : at + 3], "little")
-    require(mode < 128 and mode & 24 != 16, "reserved mode")
+    require(mode & 24 != 16, "reserved mode")
     exact = mode & 8
-    require(step <= (1408 if not exact else 127 if mode < 16 else 32767), "step index or largest error out of range")
-    require(not exact or (mode & 99 == 0 and seed == 0), "reserved values in a lossless file")
+    require(step <= (1408 if not exact else 127 if mode & 16 == 0 else 32767), "step index or largest error out of range")
+    require(not exact or (mode & 227 == 0 and seed == 0), "reserved values in a lossless file")
     require(len(data) >= end + 8, "header too short")
     model, at = data[end : end + 8], end + 8
     margins, at = read_margins(data, at, 3 if mode & 4 else 1) if mode & 32 else ([], at)
     inside = [side - sum(lines for where, lines, _ in margins if where // 2 == axis) for axis, side in enumerate((height, width))]
     require(min(inside) >= 1, "margins larger than the picture")
     shifts, at = read_shifts(data, at, (max(inside) - 1).bit_length(), 16 if mode & 4 else 12) if mode & 64 else ({}, at)
+    turn = (0, 0, 0)
+    if mode & 128:
+        require(data[at : at + 1] == b"\1" and mode & 4, "reserved second mode")
+        turn, at = tuple(value - 128 for value in data[at + 1 : at + 4]), at + 4
+        require(len(data) >= at and any(turn) and -128 not in turn, "turn out of range")
     require(len(data) == at, "header too short or too long")
-    return Header(height, width, mode, step, seed, model, margins, shifts)
+    return Header(height, width, mode, step, seed, model, margins, shifts, turn)
 
 
 def read_margins(data: bytes, at: int, channels: int) -> tuple[list[tuple[int, int, bytes]], int]:

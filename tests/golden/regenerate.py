@@ -48,6 +48,7 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
         "margins": (framed, {"step": 20, "channel": "round"}),
         "margins_grey": (framed[..., 1], {"step": 20}),
         "shifts": (np.clip(fine, 0, 255).astype(np.uint8), {"step": 64}),
+        "turned": ((photograph[60:124, 40:140] // [3, 2, 1]).astype(np.uint8), {"step": 20}),
         "line": (crop[:1], {"step": 5, "channel": "round"}),
     }
 

@@ -28,6 +28,7 @@ from PIL import Image, ImageCms
 import flowcodec
 from flowcodec.runtime import container
 from flowcodec.runtime.container import BoxKind
+from flowcodec.runtime.header import MAX_PIXELS
 
 MUTANTS = int(os.environ.get("FLOWCODEC_MUTANTS", "300"))
 HANG_S = 60
@@ -45,6 +46,7 @@ ORIGINALS = (
     "line",
     "margins",
     "shifts",
+    "turned",
     "lossless",
     "near lossless",
     "stored",
@@ -130,6 +132,7 @@ def originals(photograph: np.ndarray) -> dict[str, bytes]:
         "line": flowcodec.encode(rgb[:1]),
         "margins": (GOLDEN / "margins.flow").read_bytes(),
         "shifts": (GOLDEN / "shifts.flow").read_bytes(),
+        "turned": (GOLDEN / "turned.flow").read_bytes(),
         "lossless": flowcodec.encode(photograph[200:224, 300:330], lossless=True),
         "near lossless": flowcodec.encode(rgba, max_error=2),
         "stored": flowcodec.encode(rgb // 128 * 100, lossless=True),
@@ -303,7 +306,7 @@ def declare_other_size(data: bytes, other: bytes, rng: random.Random) -> bytes:
     (kind, payload), *boxes = _pieces(data)
     start = sum(len(_varint(side)) for side in _sides(data))
     width = rng.randint(1, 1 << rng.randint(0, 24))
-    height = rng.randint(1, min(1 << rng.randint(0, 24), container.MAX_PIXELS // width))
+    height = rng.randint(1, min(1 << rng.randint(0, 24), MAX_PIXELS // width))
     if rng.random() < 0.5:
         latents = min((max(width, height) - 1).bit_length(), 4) or 1
         boxes = [(int(BoxKind.LATENT), b"")] * latents + [box for box in boxes if box[0] != BoxKind.LATENT]

@@ -15,7 +15,7 @@ from flowcodec.runtime.channel import (
     make_channel,
 )
 from flowcodec.runtime.coder import TABLE_BITS, SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.container import CHANNELS
+from flowcodec.runtime.header import CHANNELS
 
 MODEL = flowcodec.load_model()
 SCALES = np.arange(SCALE_COUNT)

@@ -16,7 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
-from flowcodec.runtime.container import MAGIC, MAX_BOXES, MAX_PIXELS, MAX_SIDE, VERSION, Box, BoxKind, Header, read, write
+from flowcodec.runtime.container import MAGIC, MAX_BOXES, VERSION, Box, BoxKind, read, write
+from flowcodec.runtime.header import MAX_PIXELS, MAX_SIDE, Header
 
 HEADER = Header(768, 512, 3, 560, "round", 0, bytes.fromhex("0123456789abcdef"))
 HEADER_PAYLOAD = bytes.fromhex("8006 8004 04 3002 00 0123456789abcdef")
@@ -252,8 +253,8 @@ def header_payload(
         (header_payload(rest=bytes(9)), FormatError),
         (header_payload(rest=bytes(7)), FormatError),
         (b"", FormatError),
-        *((header_payload(mode=4 | 1 << bit), TruncatedFile) for bit in (5, 6)),
-        (header_payload(mode=4 | 1 << 7), UnsupportedVersion),
+        *((header_payload(mode=4 | 1 << bit), TruncatedFile) for bit in (5, 6, 7)),
+        (header_payload(mode=4 | 1 << 7, rest=bytes(8) + b"\x80"), UnsupportedVersion),
         (header_payload(mode=4 | 16), FormatError),
         (header_payload(width=leb128(MAX_SIDE + 1)), LimitError),
         (header_payload(height=leb128(2**32 - 1)), LimitError),

@@ -15,6 +15,7 @@ from flowcodec.errors import FormatError, InputError, WrongModel
 from flowcodec.runtime import container, lossless
 from flowcodec.runtime.coder import Tables
 from flowcodec.runtime.container import Box, BoxKind
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.lossless import batches, encode_lossless
 from flowcodec.runtime.pixel_model import MASS_BITS, REACH, Mixture, pixel_model
 from flowcodec.runtime.wavefront import OWN_TAPS, REFERENCE_TAPS, VALUE_MAX, Sheared, front_count, front_rows
@@ -248,7 +249,7 @@ def rewritten(data: bytes, **changes: object) -> bytes:
     file = container.read(data)
     boxes = changes.pop("boxes", file.boxes)
     fields = {**file.header.__dict__, **changes}
-    return container.write(container.Header(**fields), boxes)
+    return container.write(Header(**fields), boxes)
 
 
 def test_boxes_of_the_other_mode_are_refused(photograph: np.ndarray) -> None:

@@ -8,7 +8,7 @@ import pytest
 import flowcodec
 from flowcodec.errors import FormatError, InputError
 from flowcodec.runtime import container
-from flowcodec.runtime.container import Header
+from flowcodec.runtime.header import Header, header_payload, parse_header
 from flowcodec.runtime.margins import SIDES, Strip, find_margins, inside, inside_size, paint
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.runtime.step import step_index
@@ -176,10 +176,10 @@ def test_shifts_that_no_picture_has_are_refused(shifts: tuple[tuple[int, int], .
     ],
 )
 def test_hostile_headers(mode: int, rest: str) -> None:
-    payload = container._header_payload(HEADER)
+    payload = header_payload(HEADER)
     payload = payload[:2] + bytes([payload[2] | mode]) + payload[3:] + bytes.fromhex(rest)
     with pytest.raises(FormatError):
-        container._parse_header(memoryview(payload))
+        parse_header(memoryview(payload))
 
 
 def test_sides_are_named() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowcodec.runtime.color import RGB_TO_YCC
+from flowcodec.runtime.color import NO_TURN, Turn, rgb_to_axes
 from flowcodec.runtime.flow import HIGH_GAIN, LIFT_BITS, LIFT_STEPS, LOW_GAIN, band_shapes
 
 
@@ -21,14 +21,14 @@ class Bijection(nn.Module):
 
 
 class ColorRotation(Bijection):
-    """(Y, C1, C2) = A (R, G, B) with A orthonormal; logdet = 0.
+    """(Y, C1, C2) = A (R, G, B) with A orthonormal, or the axes of a turn; logdet = 0.
 
     Shapes: x, y (N, 3, H, W).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn = NO_TURN) -> None:
         super().__init__()
-        self.register_buffer("matrix", torch.tensor(RGB_TO_YCC, dtype=torch.float32), persistent=False)
+        self.register_buffer("matrix", torch.tensor(rgb_to_axes(turn), dtype=torch.float32), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._rotate("ij,njhw->nihw", x), x.new_zeros(len(x))

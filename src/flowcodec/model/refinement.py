@@ -31,6 +31,7 @@ from flowcodec.model.trellis import TrellisCells
 from flowcodec.model.walk import Cells, DifferentiableWalk
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import make_channel
+from flowcodec.runtime.color import NO_TURN, Turn
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.encode import DEFAULT_CHANNEL
 from flowcodec.runtime.integer import FRACTION_BITS
@@ -71,17 +72,22 @@ class Refiner:
             TrellisCells(model) if channel == "trellis" else Cells(model),
         )
 
-    def __call__(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
-        """uint8 (H, W, C) and its latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)] -> the latent to be quantised."""
+    def __call__(
+        self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int, turn: Turn = NO_TURN
+    ) -> list[np.ndarray]:
+        """uint8 (H, W, C) and its latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)] -> the latent to be quantised.
+
+        ``turn``: of the axes of the latent.
+        """
         before = torch.get_num_threads()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         try:
-            return self._refine(pixels, latent, step_index)
+            return self._refine(pixels, latent, step_index, turn)
         finally:
             torch.set_num_threads(before)
 
-    def _refine(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
+    def _refine(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int, turn: Turn) -> list[np.ndarray]:
         height, width, channels = pixels.shape
         count = min(len(latent) - 1, FINE_LEVELS)
         if count == 0:
@@ -95,7 +101,7 @@ class Refiner:
             outer = _around(rows, ll.shape[1]), _around(columns, ll.shape[2])
             part = pixels[_span(outer[0], _SITE), _span(outer[1], _SITE)]
             details = [_cut(detail, outer, 1 << n) for n, detail in enumerate(latent[len(latent) - count :])]
-            walk = DifferentiableWalk(self.model, self._cells, self._graphs, part, step_index)
+            walk = DifferentiableWalk(self.model, self._cells, self._graphs, part, step_index, turn)
             start = torch.from_numpy(_cut(ll, outer, 1))[None]
             features = None if carried is None else torch.from_numpy(_cut(carried, outer, 1).astype(np.float32))[None]
             for n, detail in enumerate(self._refine_tile(walk, start, features, details)):

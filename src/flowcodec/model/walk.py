@@ -20,6 +20,7 @@ from flowcodec.model.networks import Arithmetic, merge_phases, phase_of
 from flowcodec.model.prior import two_ranges
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import NEAR_CELLS, SCALE_COUNT
+from flowcodec.runtime.color import NO_TURN, Turn
 from flowcodec.runtime.context import (
     CARRIED_CHANNELS,
     DETAIL_CHANNELS,
@@ -107,8 +108,16 @@ class Outcome:
 class DifferentiableWalk:
     """The walk over a picture or a tile of one, from the planes above its levels down to the pixels."""
 
-    def __init__(self, model: Model, cells: Cells, graphs: DifferentiableGraphs, pixels: np.ndarray, step_index: int) -> None:
-        """``pixels`` uint8 (H, W, C)."""
+    def __init__(
+        self,
+        model: Model,
+        cells: Cells,
+        graphs: DifferentiableGraphs,
+        pixels: np.ndarray,
+        step_index: int,
+        turn: Turn = NO_TURN,
+    ) -> None:
+        """``pixels`` uint8 (H, W, C), coded with the axes of the ``turn``."""
         self.model, self.cells, self.graphs = model, cells, graphs
         self.channels = pixels.shape[2]
         self.image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float()
@@ -119,7 +128,7 @@ class DifferentiableWalk:
         multipliers = model.step_multipliers[step_index].astype(np.float32) / (1 << 12)
         self._multipliers = torch.from_numpy(multipliers)[:, None, :, None, None]
         self._arithmetic = Arithmetic(fixed=True)
-        self._color, self._lifting = ColorRotation(), Lifting()
+        self._color, self._lifting = ColorRotation(turn), Lifting()
 
     def multipliers(self, level: int) -> Tensor:
         """(1, 9, 1, 1): steps of the bands over Delta."""

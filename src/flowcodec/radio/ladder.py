@@ -12,10 +12,11 @@ from flowcodec.runtime import container
 from flowcodec.runtime.bundle import load_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import Box, BoxKind, Header
+from flowcodec.runtime.container import Box, BoxKind
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.encode import analyse
 from flowcodec.runtime.forecast import Forecast
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.latent import LatentEncoder
 from flowcodec.runtime.prior import Walk
 from flowcodec.runtime.quality import psnr_db

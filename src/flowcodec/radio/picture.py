@@ -21,11 +21,11 @@ from flowcodec.radio.linear import LEVELS_PER_OCTAVE, variance_levels
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import Header
 from flowcodec.runtime.context import DETAIL_CHANNELS, LEVEL_GROUPS, level_group, pad_even, phase_of
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.encode import analyse
 from flowcodec.runtime.flow import level_count
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.latent import LatentDecoder
 from flowcodec.runtime.prior import Exchange, Site, Walk, band_steps

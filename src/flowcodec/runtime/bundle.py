@@ -14,7 +14,7 @@ import numpy as np
 from flowcodec.errors import MissingModel, ModelError
 from flowcodec.runtime.channel import ChannelTables
 from flowcodec.runtime.coder import Tables
-from flowcodec.runtime.container import MODEL_ID_BYTES
+from flowcodec.runtime.header import MODEL_ID_BYTES
 from flowcodec.runtime.integer import GraphInfo
 
 SUFFIX = ".flowmodel"

@@ -16,8 +16,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from flowcodec.runtime import container
 from flowcodec.runtime.container import BoxKind, File
+from flowcodec.runtime.fields import parse_varint, varint
 
 _CODER_LOSS = Fraction(257, 256)
 _BOX_BYTES = 8
@@ -41,7 +41,7 @@ class Certificate:
 
 def certificate_payload(ideal_bits: float) -> bytes:
     """The payload of a CERTIFICATE box."""
-    return container.varint(math.ceil(ideal_bits / 8))
+    return varint(math.ceil(ideal_bits / 8))
 
 
 def read_certificate(file: File, size_bytes: int) -> Certificate | None:
@@ -49,7 +49,7 @@ def read_certificate(file: File, size_bytes: int) -> Certificate | None:
     payload = file.first(BoxKind.CERTIFICATE)
     if payload is None:
         return None
-    ideal_bytes = container.parse_varint(payload, "certificate")
+    ideal_bytes = parse_varint(payload, "certificate")
     frame = size_bytes - sum(len(latent) for latent in file.latents)
     bound = math.ceil(_CODER_LOSS * ideal_bytes) + _BOX_BYTES * len(file.latents) + frame
     return Certificate(ideal_bytes, bound, size_bytes)

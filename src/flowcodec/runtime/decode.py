@@ -10,8 +10,9 @@ from flowcodec.runtime.alpha import decode_alpha
 from flowcodec.runtime.bundle import Model, find_model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import BoxKind, File, Header
+from flowcodec.runtime.container import BoxKind, File
 from flowcodec.runtime.flow import level_count
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import OrtRunner, Runner
 from flowcodec.runtime.latent import LatentDecoder
@@ -50,7 +51,7 @@ def decode_latent(latents: tuple[bytes, ...], header: Header, model: Model, runn
     exchange = LatentDecoder(model, channel, latents, header.channels, level_count(*size), scale_shifts=header.scale_shifts)
     planes = Walk(model, runner, *size, header.channels, header.step_index).run(exchange)
     planes = restore(model, runner, planes, header.step_index)
-    return paint(ycc_to_rgb(planes[: header.channels], runner.threads), header.margins)
+    return paint(ycc_to_rgb(planes[: header.channels], runner.threads, header.turn), header.margins)
 
 
 def decode_picture(data: bytes, threads: int | None = None, *, model: Model | None = None, optimise: bool = True) -> Picture:

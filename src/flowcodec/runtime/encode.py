@@ -10,16 +10,18 @@ import numpy as np
 from flowcodec.errors import FlowCodecError, InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.alpha import encode_alpha
+from flowcodec.runtime.axes import find_turn
 from flowcodec.runtime.bundle import Model, load_model
 from flowcodec.runtime.certificate import certificate_payload
 from flowcodec.runtime.channel import make_channel
-from flowcodec.runtime.color import rgb_to_ycc, ycc_to_rgb
-from flowcodec.runtime.container import CHANNELS, MAX_ERROR, SEEDED, Box, BoxKind, Header
+from flowcodec.runtime.color import NO_TURN, Turn, rgb_to_ycc, ycc_to_rgb
+from flowcodec.runtime.container import Box, BoxKind
 from flowcodec.runtime.context import valid_coefficients
 from flowcodec.runtime.coupling import Coupling
 from flowcodec.runtime.decode import decode_picture, make_runner
 from flowcodec.runtime.flow import analyse_level, level_count, to_fixed
 from flowcodec.runtime.forecast import Forecast
+from flowcodec.runtime.header import CHANNELS, MAX_ERROR, SEEDED, Header
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.integer import FRACTION_BITS, Runner
 from flowcodec.runtime.latent import LatentEncoder
@@ -46,8 +48,10 @@ _FRAME_BYTES = 80
 class Refiner(Protocol):
     """Moves a latent to where its symbols are cheaper for the picture they give; ``model/refinement.py`` has one."""
 
-    def __call__(self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int) -> list[np.ndarray]:
-        """uint8 (H, W, C) and what ``analyse`` made of it at a step -> a latent of the same shapes."""
+    def __call__(
+        self, pixels: np.ndarray, latent: Sequence[np.ndarray], step_index: int, turn: Turn = NO_TURN
+    ) -> list[np.ndarray]:
+        """uint8 (H, W, C) and what ``analyse`` made of it at a step and a turn -> a latent of the same shapes."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +157,19 @@ class Encoded:
 
 
 def analyse(
-    model: Model, runner: Runner, pixels: np.ndarray, step: int, lows: list[np.ndarray] | None = None
+    model: Model,
+    runner: Runner,
+    pixels: np.ndarray,
+    step: int,
+    lows: list[np.ndarray] | None = None,
+    turn: Turn = NO_TURN,
 ) -> list[np.ndarray]:
     """uint8 (H, W, C) -> latent [coarsest (3, 1, 1), details coarse to fine (9, h, w)], float32 in pixel units.
 
-    A list given as ``lows`` receives the planes (C, h, w) that each of the details refines, coarse to fine.
+    The planes have the axes of the ``turn``. A list given as ``lows`` receives the planes (C, h, w) that each of the details
+    refines, coarse to fine.
     """
-    planes = rgb_to_ycc(pixels)
+    planes = rgb_to_ycc(pixels, turn)
     grey = len(planes) == 1
     if grey:
         planes = np.concatenate([planes, np.zeros((PLANES - 1, *planes.shape[1:]), np.float32)])
@@ -230,6 +240,7 @@ def _encode_at(
     free = settings.channel not in SEEDED
     margins = find_margins(picture.pixels, index) if free else ()
     pixels = inside(picture.pixels, margins)
+    turn = find_turn(pixels, index) if free and channels == PLANES else NO_TURN
     header = Header(
         width=width,
         height=height,
@@ -239,12 +250,13 @@ def _encode_at(
         seed=0 if free else settings.seed,
         model_id=model.id,
         margins=margins,
+        turn=turn,
     )
     feedback = settings.feedback and free
     lows: list[np.ndarray] = []
-    latent = analyse(model, runner, pixels, index, lows if feedback else None)
+    latent = analyse(model, runner, pixels, index, lows if feedback else None, turn)
     if settings.refiner is not None:
-        latent = settings.refiner(pixels, latent, index)
+        latent = settings.refiner(pixels, latent, index, turn)
     channel = make_channel(header.channel, model.channels, header.seed)
     region = None if settings.roi is None else Region(inside(settings.roi, margins))
     # A region has prices of its own.
@@ -258,7 +270,9 @@ def _encode_at(
     if settings.certificate:
         boxes.append(Box(BoxKind.CERTIFICATE, certificate_payload(exchange.ideal_bits)))
     header = replace(header, scale_shifts=tuple(sorted(exchange.scale_shifts)))
-    decoded = paint(ycc_to_rgb(restore(model, runner, planes, index)[:channels]), margins) if reconstruct else None
+    decoded = None
+    if reconstruct:
+        decoded = paint(ycc_to_rgb(restore(model, runner, planes, index)[:channels], turn=turn), margins)
     return Encoded(container.write(header, boxes), exchange.ideal_bits, decoded)
 
 

@@ -18,7 +18,8 @@ from enum import IntEnum
 from typing import BinaryIO
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
-from flowcodec.runtime.container import MAX_PIXELS, MAX_SIDE, MODEL_ID_BYTES, Cursor, varint
+from flowcodec.runtime.fields import Cursor, varint
+from flowcodec.runtime.header import MAX_PIXELS, MAX_SIDE, MODEL_ID_BYTES
 
 MAGIC = b"\xf1FLV"
 VERSION = 1

@@ -20,6 +20,12 @@ _LOG2_LOW, _LOG2_HIGH = -20, 40
 _PEAK = 255.0
 
 
+def objective(energies: np.ndarray, squared_step: float) -> np.ndarray:
+    """J = D + (ln 2 / 6) Delta^2 R of coefficients of such energies: squared error, and bits at the price of high-rate theory."""
+    bits = np.log2(1 + energies * (_RATE_GAIN / squared_step))
+    return np.minimum(energies, squared_step / _WATER) + math.log(2) / 6 * squared_step * bits
+
+
 class Forecast:
     """The energies of a picture's coefficients as a histogram, and what follows for every step of the grid."""
 
@@ -46,7 +52,5 @@ class Forecast:
         return 10 * np.log10(_PEAK**2 * self.samples / np.maximum(squared_error, 1e-9))
 
     def objective(self, step_index: int) -> float:
-        """J = D + (ln 2 / 6) Delta^2 R of one step: squared error and bits at the price of the high-rate theory."""
-        squared_step = self._squared_steps[step_index, 0]
-        bits = np.log2(1 + _RATE_GAIN * self._energies / squared_step) @ self._counts
-        return float(np.minimum(self._energies, squared_step / _WATER) @ self._counts + math.log(2) / 6 * squared_step * bits)
+        """The sum of ``objective`` over all coefficients at one step."""
+        return float(objective(self._energies, self._squared_steps[step_index, 0]) @ self._counts)

@@ -12,9 +12,9 @@ from flowcodec.errors import FormatError, InputError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
-from flowcodec.runtime.container import SEEDED
 from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
 from flowcodec.runtime.flow import level_count
+from flowcodec.runtime.header import SEEDED
 from flowcodec.runtime.integer import Runner
 from flowcodec.runtime.latent import LatentDecoder, LatentEncoder
 from flowcodec.runtime.prediction import Prediction, Unpredicted, analyse_prediction

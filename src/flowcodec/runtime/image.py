@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from flowcodec.errors import FlowCodecError, InputError, LimitError
-from flowcodec.runtime.container import MAX_PIXELS, MAX_SIDE
+from flowcodec.runtime.header import MAX_PIXELS, MAX_SIDE
 from flowcodec.runtime.metadata import EXIF_PREFIX, exif_of, orientation_of, photograph_tags, upright_exif, upright_xmp, xmp_of
 from flowcodec.runtime.png16 import is_readable, read_samples, write_png16
 

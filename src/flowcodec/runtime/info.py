@@ -5,7 +5,9 @@ from typing import Any
 
 from flowcodec.runtime import container
 from flowcodec.runtime.certificate import read_certificate
-from flowcodec.runtime.container import BoxKind, Header
+from flowcodec.runtime.color import NO_TURN
+from flowcodec.runtime.container import BoxKind
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.margins import SIDES
 from flowcodec.runtime.step import log2_step
 
@@ -31,6 +33,7 @@ def describe(data: bytes, partial: bool = False) -> dict[str, Any]:
         "bpp": 8 * len(data) / (header.width * header.height),
         **_noise(header),
         **({"margins": [f"{SIDES[strip.side]} {strip.lines}" for strip in header.margins]} if header.margins else {}),
+        **({"turn": list(header.turn)} if header.turn != NO_TURN else {}),
         "model": header.model_id.hex(),
         "certificate": None
         if certificate is None

@@ -14,9 +14,9 @@ from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.calibration import SAMPLE, scale_shift, shifted
 from flowcodec.runtime.channel import Block, Channel, Rounding
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.container import ScaleShift
 from flowcodec.runtime.context import pad_even, phase_of
 from flowcodec.runtime.feedback import LevelFeedback
+from flowcodec.runtime.header import ScaleShift
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.prior import PLANES, Site, band_steps
 from flowcodec.runtime.region import Region, economise

@@ -17,7 +17,8 @@ from PIL import Image
 
 from flowcodec.errors import FormatError, WrongModel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
-from flowcodec.runtime.container import MODEL_ID_BYTES, Box, BoxKind, File
+from flowcodec.runtime.container import Box, BoxKind, File
+from flowcodec.runtime.header import MODEL_ID_BYTES
 from flowcodec.runtime.pixel_model import PLANE_ORDER, REACH, Mixture, PixelModel, pixel_model
 from flowcodec.runtime.png16 import is_readable, read_samples, write_png16
 from flowcodec.runtime.wavefront import PIXEL_BITS, VALUE_MAX, PlaneContext, Sheared, front_count, front_rows

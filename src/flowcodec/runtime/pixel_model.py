@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowcodec.runtime.container import MODEL_ID_BYTES
+from flowcodec.runtime.header import MODEL_ID_BYTES
 from flowcodec.runtime.integer import FRACTION_BITS
 from flowcodec.runtime.wavefront import FEATURE_BITS, FEATURE_MAX, PIXEL_BITS, VALUE_MAX, limited
 

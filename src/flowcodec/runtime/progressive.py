@@ -13,10 +13,10 @@ from flowcodec.errors import InputError
 from flowcodec.runtime import container
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import Channel, make_channel
-from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import Header
+from flowcodec.runtime.color import NO_TURN, Turn, ycc_to_rgb
 from flowcodec.runtime.decode import decode_picture, make_runner, model_of, with_companions
 from flowcodec.runtime.flow import level_count, level_shapes
+from flowcodec.runtime.header import Header
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.latent import LatentDecoder, box_ends
 from flowcodec.runtime.margins import paint
@@ -51,11 +51,11 @@ def split_count(height: int, width: int, levels: int) -> int:
     return sum(side > 1 for shape in shapes for side in shape)
 
 
-def reduced_pixels(planes: np.ndarray, height: int, width: int, levels: int) -> np.ndarray:
-    """Planes (C, h, w) of level ``levels`` of a picture of the given size -> uint8 (h, w, C)."""
+def reduced_pixels(planes: np.ndarray, height: int, width: int, levels: int, turn: Turn = NO_TURN) -> np.ndarray:
+    """Planes (C, h, w) of level ``levels`` of a picture of the given size and turn -> uint8 (h, w, C)."""
     factor = inverse_gain(split_count(height, width, levels))
     scaled = np.clip(planes, -_PLANE_LIMIT, _PLANE_LIMIT).astype(np.int64) * factor
-    return ycc_to_rgb((scaled + (1 << (_UNIT_BITS - 1))) >> _UNIT_BITS)
+    return ycc_to_rgb((scaled + (1 << (_UNIT_BITS - 1))) >> _UNIT_BITS, turn=turn)
 
 
 class PrefixDecoder(LatentDecoder):
@@ -113,6 +113,8 @@ def decode_prefix(
     size = header.coded_size
     planes = Walk(model, runner, *size, header.channels, header.step_index).run(exchange, last_level=levels)
     if levels:
-        return Picture(paint(reduced_pixels(planes[: header.channels], *size, levels), header.margins, levels))
-    pixels = ycc_to_rgb(restore(model, runner, planes, header.step_index)[: header.channels])
+        reduced = reduced_pixels(planes[: header.channels], *size, levels, header.turn)
+        return Picture(paint(reduced, header.margins, levels))
+    restored = restore(model, runner, planes, header.step_index)
+    pixels = ycc_to_rgb(restored[: header.channels], runner.threads, header.turn)
     return with_companions(paint(pixels, header.margins), file)

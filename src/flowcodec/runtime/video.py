@@ -14,8 +14,8 @@ from flowcodec.errors import FormatError, UnsupportedVersion
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
 from flowcodec.runtime.color import ycc_to_rgb
-from flowcodec.runtime.container import Cursor
 from flowcodec.runtime.decode import make_runner
+from flowcodec.runtime.fields import Cursor
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmPart, Group, parse_zigzag, zigzag
 from flowcodec.runtime.frame import decode_frame, encode_frame, frame_tables
 from flowcodec.runtime.motion import BLOCK_SIZES, PLANE_MAX, VectorModel, compensate, grid_shape

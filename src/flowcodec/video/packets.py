@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from flowcodec.errors import FormatError
-from flowcodec.runtime.container import Cursor, varint
+from flowcodec.runtime.fields import Cursor, varint
 from flowcodec.runtime.film import parse_zigzag, zigzag
 from flowcodec.video.source import AudioPacket
 

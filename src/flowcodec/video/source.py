@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from flowcodec.errors import InputError, LimitError
-from flowcodec.runtime.container import MAX_PIXELS
+from flowcodec.runtime.header import MAX_PIXELS
 from flowcodec.video.yuv import Matrix, yuv_to_rgb
 
 _PLANAR = {"yuv420p": 0, "yuvj420p": 0, "yuv422p": 1, "yuvj422p": 1, "yuv444p": 2, "yuvj444p": 2}
