@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from coding import code, needs_inter
 
-from flowcodec.runtime.color import rgb_to_ycc
+from flowcodec.runtime.color import NO_TURN, rgb_to_ycc
 from flowcodec.runtime.film import FRAMES, FilmBox, FilmReader
 from flowcodec.runtime.motion import VectorModel
 from flowcodec.runtime.video import CodedFrame
@@ -33,7 +33,7 @@ def test_cost_weighs_bytes_and_error(photograph: np.ndarray) -> None:
 
     def found(size: int, deviation: float) -> float:
         planes = planes_of(pixels) + np.rint(deviation * noise).astype(np.int32)
-        return cost(CodedFrame(FilmBox.INTRA, bytes(size), planes, VectorModel()), pixels)
+        return cost(CodedFrame(FilmBox.INTRA, bytes(size), planes, NO_TURN, VectorModel()), pixels)
 
     assert found(100, 4) < found(120, 4) and found(100, 4) < found(100, 5)
     # Twice the bytes are worth 3.4 dB.

@@ -12,6 +12,7 @@ from flowcodec.errors import FormatError, InputError
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.channel import make_channel
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder, Tables
+from flowcodec.runtime.color import NO_TURN, Turn
 from flowcodec.runtime.encode import DEFAULT_CHANNEL, analyse
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.header import SEEDED
@@ -28,7 +29,7 @@ class EncodedFrame:
 
     payload: bytes
     planes: np.ndarray
-    """int32 (3, H, W): the reconstruction, Y C1 C2 in 1/64 pixel units; ``color.ycc_to_rgb`` makes a picture of it."""
+    """int32 (3, H, W): the reconstruction in 1/64 pixel units; ``color.ycc_to_rgb`` makes a picture of it."""
     ideal_bits: float
     """Sum of -log2 of the coded probabilities."""
 
@@ -47,8 +48,11 @@ def encode_frame(
     channel: str = DEFAULT_CHANNEL,
     coder: SymbolEncoder | None = None,
     unpredicted: Unpredicted | None = None,
+    turn: Turn = NO_TURN,
 ) -> EncodedFrame:
     """Encodes uint8 (H, W, 3) given a prediction, integer planes (3, H, W) in 1/64 pixel units, or None for an I-frame.
+
+    All planes have the axes of the ``turn``.
 
     ``model`` is one of pictures without a prediction and one of P-frames with it. ``coder``: an encoder with ``frame_tables``
     into which something, such as motion vectors, was pushed already; the frame goes behind it and finishes it. ``unpredicted``:
@@ -61,7 +65,7 @@ def encode_frame(
     pyramid = _pyramid(model, runner, prediction, height, width, step_index)
     feedback = channel not in SEEDED
     lows: list[np.ndarray] = []
-    latent = analyse(model, runner, pixels, step_index, lows if feedback else None)
+    latent = analyse(model, runner, pixels, step_index, lows if feedback else None, turn)
     exchange = LatentEncoder(
         model,
         make_channel(channel, model.channels, 0),

@@ -119,7 +119,7 @@ def header_payload(header: Header) -> bytes:
     mode |= _MORE_BIT if header.turn != NO_TURN else 0
     size = varint(header.width) + varint(header.height)
     fixed = size + bytes([mode]) + header.step_index.to_bytes(2, "little") + varint(header.seed) + header.model_id
-    return fixed + _margins_payload(header.margins) + _shifts_payload(header.scale_shifts) + _turn_payload(header.turn)
+    return fixed + _margins_payload(header.margins) + _shifts_payload(header.scale_shifts) + _more_payload(header.turn)
 
 
 def _margins_payload(margins: Sequence[Strip]) -> bytes:
@@ -167,20 +167,30 @@ def _parse_shifts(cursor: Cursor) -> Iterator[ScaleShift]:
         yield stage, cursor.uint(1) - _SHIFT_CENTRE
 
 
-def _turn_payload(turn: Turn) -> bytes:
-    """The second byte of the mode, then 128 plus each number of the turn u8."""
-    return b"" if turn == NO_TURN else bytes([_TURN_BIT, *(TURN_UNIT + value for value in turn)])
+def _more_payload(turn: Turn) -> bytes:
+    """The second byte of the mode, then what it announces."""
+    return b"" if turn == NO_TURN else bytes([_TURN_BIT]) + turn_bytes(turn)
 
 
-def _parse_turn(cursor: Cursor) -> Turn:
+def _parse_more(cursor: Cursor) -> Turn:
     more = cursor.uint(1)
     if more & ~_TURN_BIT:
         raise UnsupportedVersion(f"header: second mode {more:#04x} is not known to this version; update flowcodec")
     if not more:
         raise FormatError("header: expected something in the second mode, found nothing")
+    return parse_turn(cursor)
+
+
+def turn_bytes(turn: Turn) -> bytes:
+    """128 plus each number u8."""
+    return bytes(TURN_UNIT + value for value in turn)
+
+
+def parse_turn(cursor: Cursor) -> Turn:
+    """Raises FormatError where nothing is turned, or by what no turn has."""
     first, second, third = (cursor.uint(1) - TURN_UNIT for _ in NO_TURN)
-    if (first, second, third) == NO_TURN:
-        raise FormatError("header: expected turned axes, found none")
+    if (first, second, third) == NO_TURN or min(first, second, third) == -TURN_UNIT:
+        raise FormatError(f"{cursor.name}: expected turned axes, found {first, second, third}")
     return first, second, third
 
 
@@ -192,7 +202,7 @@ def parse_header(payload: memoryview) -> Header:
     channels, lossless = 3 if mode & _COLOUR_BIT else 1, bool(mode & _LOSSLESS_BIT)
     margins = tuple(_parse_margins(cursor, channels)) if mode & _MARGINS_BIT else ()
     shifts = tuple(_parse_shifts(cursor)) if mode & _SHIFTS_BIT else ()
-    turn = _parse_turn(cursor) if mode & _MORE_BIT else NO_TURN
+    turn = _parse_more(cursor) if mode & _MORE_BIT else NO_TURN
     if cursor.remaining:
         raise FormatError(f"header: expected {cursor.position} bytes, found {len(payload)}")
     try:

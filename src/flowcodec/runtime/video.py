@@ -1,9 +1,10 @@
 """Frames of a film, one after the other: the state that encoder and decoder share, and what the payload of a frame says.
 
-    payload = flags u8, [time difference zigzag], [step difference zigzag], an ANS stream of vectors and latent
+    payload = flags u8, [time difference zigzag], [step difference zigzag], [turn 3 u8], an ANS stream of vectors and latent
 
 The reference of a frame is the one before it, as planes in 1/64 pixel unit, restored. Groups of pictures begin with an INTRA
-frame, which needs none; others may follow, where a frame costs more with the prediction than without.
+frame, which needs none; others may follow, where a frame costs more with the prediction than without. The turn of the colour axes
+is that of the last INTRA frame.
 """
 
 from dataclasses import dataclass
@@ -11,18 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowcodec.errors import FormatError, UnsupportedVersion
+from flowcodec.runtime.axes import find_turn
 from flowcodec.runtime.bundle import Model
 from flowcodec.runtime.coder import SymbolDecoder, SymbolEncoder
-from flowcodec.runtime.color import ycc_to_rgb
+from flowcodec.runtime.color import NO_TURN, Turn, ycc_to_rgb
 from flowcodec.runtime.decode import make_runner
 from flowcodec.runtime.fields import Cursor
 from flowcodec.runtime.film import FilmBox, FilmHeader, FilmPart, Group, parse_zigzag, zigzag
 from flowcodec.runtime.frame import decode_frame, encode_frame, frame_tables
+from flowcodec.runtime.header import parse_turn, turn_bytes
 from flowcodec.runtime.motion import BLOCK_SIZES, PLANE_MAX, VectorModel, compensate, grid_shape
 from flowcodec.runtime.prediction import Unpredicted
 from flowcodec.runtime.step import STEP_COUNT
 
-_TIME_BIT, _STEP_BIT, _LARGE_BLOCK_BIT, _UNPREDICTED_BIT, _RESERVED = 1, 2, 4, 8, 0xF0
+_TIME_BIT, _STEP_BIT, _LARGE_BLOCK_BIT, _UNPREDICTED_BIT, _TURN_BIT, _RESERVED = 1, 2, 4, 8, 16, 0xE0
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,15 @@ class FrameHead:
     step: int = 0  # difference from the step index of the group
     block: int = BLOCK_SIZES[0]
     some_unpredicted: bool = False
+    turn: Turn = NO_TURN
 
     def to_bytes(self) -> bytes:
         flags = (_TIME_BIT if self.time else 0) | (_STEP_BIT if self.step else 0)
         flags |= _LARGE_BLOCK_BIT if self.block == BLOCK_SIZES[1] else 0
         flags |= _UNPREDICTED_BIT if self.some_unpredicted else 0
-        return bytes([flags]) + (zigzag(self.time) if self.time else b"") + (zigzag(self.step) if self.step else b"")
+        flags |= _TURN_BIT if self.turn != NO_TURN else 0
+        differences = (zigzag(self.time) if self.time else b"") + (zigzag(self.step) if self.step else b"")
+        return bytes([flags]) + differences + (turn_bytes(self.turn) if self.turn != NO_TURN else b"")
 
     @classmethod
     def parse(cls, payload: bytes) -> tuple["FrameHead", bytes]:
@@ -49,7 +55,8 @@ class FrameHead:
             raise UnsupportedVersion(f"frame: flags {flags:#04x} are not known to this version; update flowcodec")
         time = parse_zigzag(cursor) if flags & _TIME_BIT else 0
         step = parse_zigzag(cursor) if flags & _STEP_BIT else 0
-        head = cls(time, step, BLOCK_SIZES[bool(flags & _LARGE_BLOCK_BIT)], bool(flags & _UNPREDICTED_BIT))
+        turn = parse_turn(cursor) if flags & _TURN_BIT else NO_TURN
+        head = cls(time, step, BLOCK_SIZES[bool(flags & _LARGE_BLOCK_BIT)], bool(flags & _UNPREDICTED_BIT), turn)
         return head, bytes(cursor.take(cursor.remaining))
 
 
@@ -62,12 +69,19 @@ class _Sequence:
         self.vectors = VectorModel()
         self.reference: np.ndarray | None = None
         """int16 (3, H, W) in 1/64 pixel unit."""
+        self.turn = NO_TURN
+        """Of the axes of the reference."""
 
     def _unpredicted(self, blocks: np.ndarray | None, size: int) -> Unpredicted | None:
         return None if blocks is None else Unpredicted(self._models[False], self._runners[False], blocks, size)
 
-    def _keep(self, planes: np.ndarray) -> None:
-        self.reference = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.int16)
+    def _keep(self, planes: np.ndarray, turn: Turn) -> None:
+        self.reference, self.turn = np.clip(planes, -PLANE_MAX, PLANE_MAX).astype(np.int16), turn
+
+    def picture(self) -> np.ndarray:
+        """uint8 (H, W, 3): the last frame as a decoder shows it."""
+        assert self.reference is not None
+        return ycc_to_rgb(self.reference.astype(np.int32), turn=self.turn)
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,8 @@ class CodedFrame:
     stream: bytes
     planes: np.ndarray
     """int32 (3, H, W) in 1/64 pixel unit: the reconstruction."""
+    turn: Turn
+    """Of its axes."""
     vectors: VectorModel
 
 
@@ -87,8 +103,9 @@ class FrameEncoder(_Sequence):
     def intra(self, pixels: np.ndarray, step_index: int) -> CodedFrame:
         """uint8 (H, W, 3) without looking back."""
         coder = SymbolEncoder(frame_tables(self._models[False]))
-        frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder)
-        return CodedFrame(FilmBox.INTRA, frame.payload, frame.planes, VectorModel())
+        turn = find_turn(pixels, step_index)
+        frame = encode_frame(pixels, None, self._models[False], self._runners[False], step_index, coder=coder, turn=turn)
+        return CodedFrame(FilmBox.INTRA, frame.payload, frame.planes, turn, VectorModel())
 
     def predict(self, vectors: np.ndarray, block: int, unpredicted: np.ndarray | None = None) -> np.ndarray:
         """int32 (3, H, W): the prediction that ``vectors`` (rows, columns, 2) make of the frame before."""
@@ -109,19 +126,13 @@ class FrameEncoder(_Sequence):
         model = self.vectors.copy()
         model.encode(vectors, coder, unpredicted)
         alone = self._unpredicted(unpredicted, block)
-        frame = encode_frame(
-            pixels, prediction, self._models[True], self._runners[True], step_index, coder=coder, unpredicted=alone
-        )
-        return CodedFrame(FilmBox.INTER, frame.payload, frame.planes, model)
+        networks = self._models[True], self._runners[True]
+        frame = encode_frame(pixels, prediction, *networks, step_index, coder=coder, unpredicted=alone, turn=self.turn)
+        return CodedFrame(FilmBox.INTER, frame.payload, frame.planes, self.turn, model)
 
     def keep(self, frame: CodedFrame) -> None:
         self.vectors = frame.vectors
-        self._keep(frame.planes)
-
-    def picture(self) -> np.ndarray:
-        """uint8 (H, W, 3): the last frame as a decoder shows it."""
-        assert self.reference is not None
-        return ycc_to_rgb(self.reference.astype(np.int32))
+        self._keep(frame.planes, frame.turn)
 
 
 class FrameDecoder(_Sequence):
@@ -150,11 +161,14 @@ class FrameDecoder(_Sequence):
             raise FormatError(f"box at {part.offset}: expected a step index of 0 to {STEP_COUNT - 1}, found {step_index}")
         if head.some_unpredicted and part.kind != FilmBox.INTER:
             raise FormatError(f"box at {part.offset}: expected unpredicted blocks in INTER frames only; the file is damaged")
+        if head.turn != NO_TURN and part.kind != FilmBox.INTRA:
+            raise FormatError(f"box at {part.offset}: expected turned axes in INTRA frames only; the file is damaged")
         size = self.header.height, self.header.width
         if part.kind == FilmBox.INTRA:
             self.vectors = VectorModel()
             coder = SymbolDecoder(frame_tables(self._models[False]), stream)
-            self._keep(decode_frame(stream, size, None, self._models[False], self._runners[False], step_index, coder=coder))
+            planes = decode_frame(stream, size, None, self._models[False], self._runners[False], step_index, coder=coder)
+            self._keep(planes, head.turn)
         elif part.kind == FilmBox.INTER:
             assert self.reference is not None
             coder = SymbolDecoder(frame_tables(self._models[True]), stream)
@@ -164,15 +178,10 @@ class FrameDecoder(_Sequence):
             planes = decode_frame(
                 stream, size, prediction, self._models[True], self._runners[True], step_index, coder=coder, unpredicted=alone
             )
-            self._keep(planes)
+            self._keep(planes, self.turn)
         elif stream:
             raise FormatError(f"box at {part.offset}: expected a REPEAT box without a stream, found {len(stream)} bytes")
         self.number += 1
         if self.number > self._group.first_frame:
             self.time += self.header.ticks_before(self.number) - self.header.ticks_before(self.number - 1)
         self.time += head.time
-
-    def picture(self) -> np.ndarray:
-        """uint8 (H, W, 3): the last frame."""
-        assert self.reference is not None
-        return ycc_to_rgb(self.reference.astype(np.int32))

@@ -130,6 +130,8 @@ class _GroupCoder:
             if frame.kind == FilmBox.INTER:
                 head = replace(head, block=motion.block, some_unpredicted=motion.unpredicted is not None)
         coder.keep(frame)
+        if frame.kind == FilmBox.INTRA:
+            head = replace(head, turn=frame.turn)
         return frame.kind, head.to_bytes() + frame.stream
 
     def _cheaper(self, pixels: np.ndarray, motion: search.Motion) -> CodedFrame:
@@ -137,7 +139,8 @@ class _GroupCoder:
         prediction = self._coder.predict(motion.vectors, motion.block, motion.unpredicted)
         inter = self._coder.inter(pixels, motion.vectors, prediction, self._index, motion.unpredicted, motion.block)
         partial = motion.unpredicted is not None
-        share = motion.unpredicted_share if partial else kept_share(pixels, prediction, 2.0 ** log2_step(self._index))
+        step = 2.0 ** log2_step(self._index)
+        share = motion.unpredicted_share if partial else kept_share(pixels, prediction, step, self._coder.turn)
         if share < self._doubtful[partial]:
             return inter
         intra = self._coder.intra(pixels, self._index)
