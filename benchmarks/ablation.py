@@ -25,6 +25,7 @@ from flowcodec.export.tables import RATE_WEIGHT, build_step_multipliers, build_t
 from flowcodec.model import checkpoint
 from flowcodec.runtime import bundle, decode, encode
 from flowcodec.runtime.bundle import Model
+from flowcodec.runtime.color import NO_TURN
 from flowcodec.runtime.image import Picture
 from flowcodec.runtime.quality import psnr_db
 from flowcodec.training.config import DataConfig
@@ -44,6 +45,7 @@ class Arm:
     kmac_per_pixel: float
     channel: str = "round"
     feedback: bool = True
+    turned: bool = True
 
 
 def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[Arm]:
@@ -69,6 +71,7 @@ def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[Arm]:
     yield Arm("no dead zone (thresholds at the middle)", replace(model, channels=centred), whole)
     yield Arm("dither instead of rounding", model, whole, channel="dither")
     yield Arm("without error feedback in the encoder", model, whole, feedback=False)
+    yield Arm("without turned colour axes", model, whole, turned=False)
     yield Arm("without restoration", *without(("restoration",)))
     yield Arm("without couplings (trained with them)", *without(("update", "predict")))
     flat = np.full_like(model.step_multipliers, 1 << 12)
@@ -77,7 +80,8 @@ def arms(weights: Path, counted: Sequence[np.ndarray]) -> Iterator[Arm]:
 
 def curve(arm: Arm, images: Sequence[np.ndarray]) -> Curve:
     rates, qualities = [], []
-    with patch.object(encode, "load_model", lambda _: arm.model):
+    turn = encode.find_turn if arm.turned else lambda *_: NO_TURN
+    with patch.object(encode, "load_model", lambda _: arm.model), patch.object(encode, "find_turn", turn):
         for step in STEPS:
             settings = encode.EncodeSettings(step=step, channel=arm.channel, threads=1, feedback=arm.feedback)
             files = [encode.encode_picture(Picture(pixels), settings) for pixels in images]
