@@ -27,7 +27,7 @@ from flowcodec.report.markdown import markdown_table, replace_block
 
 ROOT = Path(__file__).parents[1]
 SMALL = "FlowCodec, small"
-RIVALS = {"rivals": "rivals/lossy.json", "rivals_lossless": "rivals/lossless.json"}
+BESIDE = {"rivals": "rivals/lossy.json", "rivals_lossless": "rivals/lossless.json", "kodak_quick": "quick/kodak.json"}
 """In a folder of their own: a page of ``flowcodec report results/*.json`` is about whole sets of images."""
 STUDIES = ("noise", "bottleneck", "beta")
 SHOWN_IMAGES = 4
@@ -161,17 +161,18 @@ def dataset_table(document: Mapping[str, Any]) -> str:
     return markdown_table(header, rows) + note
 
 
-def runs_table(document: Mapping[str, Any]) -> str:
-    """How long the runs took that the rows of a benchmark are of."""
+def runs_table(document: Mapping[str, Any], quick: Mapping[str, Any]) -> str:
+    """How long the runs took that the rows of a benchmark are of, and those of a quick one."""
+    runs = [("", run) for run in document["runs"]] + [("`--quick`: ", run) for run in quick.get("runs", ())]
     rows = [
         [
-            ", ".join(run["codecs"]),
+            name + ", ".join(run["codecs"]),
             f"{run['rows']} of {run['of']}",
             f"{run['workers']}, {'times of an idle machine' if run['timed'] else 'busy machine'}",
             number(run["seconds"] / 60, ".1f"),
             f"{run['machine']['cpu']}, {run['machine']['cores']} cores",
         ]
-        for run in document["runs"]
+        for name, run in runs
     ]
     return markdown_table(["codecs", "rows", "workers", "minutes", "machine"], rows)
 
@@ -267,7 +268,7 @@ def blocks(found: Mapping[str, Any]) -> dict[str, str]:
     if "rivals_lossless" in found:
         result["rivals_lossless"] = study_table(found["rivals_lossless"])
     if found.get("kodak", {}).get("runs"):
-        result["kodak_runs"] = runs_table(found["kodak"])
+        result["kodak_runs"] = runs_table(found["kodak"], found.get("kodak_quick", {}))
     for name in ("cifar10", "imagenet"):
         if name in found:
             result[name] = dataset_table(found[name])
@@ -285,7 +286,7 @@ def main() -> int:
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
     arguments = parser.parse_args()
     paths = {path.stem: path for path in arguments.results.glob("*.json")}
-    paths |= {name: arguments.results / file for name, file in RIVALS.items() if (arguments.results / file).exists()}
+    paths |= {name: arguments.results / file for name, file in BESIDE.items() if (arguments.results / file).exists()}
     found = {name: json.loads(path.read_text()) for name, path in paths.items()}
     try:
         text = arguments.document.read_text()

@@ -56,8 +56,12 @@ def test_speed_of_training_counts_to_the_same_loss(rivals: dict) -> None:
 def test_runs_say_what_took_how_long() -> None:
     run = {"seconds": 750.0, "rows": 9, "of": 12, "codecs": ["JPEG", "WebP"], "workers": 2, "timed": True}
     machine = {"cpu": "a processor", "cores": 2}
-    text = SCRIPT["blocks"]({"kodak": {"runs": [run | {"machine": machine}]}})["kodak_runs"]
-    assert "| JPEG, WebP | 9 of 12 | 2, times of an idle machine | 12.5 | a processor, 2 cores |" in text
+    runs = {"runs": [run | {"machine": machine}]}
+    text = SCRIPT["blocks"]({"kodak": runs})["kodak_runs"]
+    line = "| JPEG, WebP | 9 of 12 | 2, times of an idle machine | 12.5 | a processor, 2 cores |"
+    assert line in text and "--quick" not in text
+    text = SCRIPT["blocks"]({"kodak": runs, "kodak_quick": runs})["kodak_runs"]
+    assert line in text and line.replace("| JPEG", "| `--quick`: JPEG") in text
     assert "kodak_runs" not in SCRIPT["blocks"]({"kodak": {}})
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from coding import code, needs_inter
 import flowcodec.runtime.video
 from flowcodec.errors import FormatError, UnsupportedVersion
 from flowcodec.runtime.color import NO_TURN, RGB_TO_YCC
-from flowcodec.runtime.film import FRAMES, FilmBox, FilmReader
+from flowcodec.runtime.film import FRAMES, FilmBox, FilmReader, Group
 from flowcodec.runtime.quality import psnr_db
-from flowcodec.runtime.video import FrameHead
+from flowcodec.runtime.video import FrameDecoder, FrameHead
 from flowcodec.video.decoder import Film
+from flowcodec.video.encoder import VideoSettings
 
 STEP = 24
 
@@ -51,6 +53,20 @@ def test_turns_of_a_film(tinted: list[np.ndarray], threads: int, optimise: bool)
     shown = [frame.pixels for frame in Film(coded.data, threads=threads, optimise=optimise)]
     assert all(np.array_equal(a, b) for a, b in zip(shown, coded.pictures, strict=True))
     assert min(psnr_db(a, b) for a, b in zip(tinted, shown, strict=True)) > 30
+
+
+@needs_inter
+def test_only_intra_frames_turn_axes(tinted: list[np.ndarray]) -> None:
+    film = FilmReader(io.BytesIO(code(tinted[:2], step=STEP).data))
+    models = VideoSettings().models()
+    decoder = FrameDecoder(film.header, *models, threads=1)
+    group, intra, inter = (part for part in film.boxes() if part.kind in (FilmBox.GROUP, FilmBox.INTRA, FilmBox.INTER))
+    decoder.begin(Group.parse(group.payload))
+    decoder.frame(intra)
+    head, stream = FrameHead.parse(inter.payload)
+    with pytest.raises(FormatError, match="turned axes"):
+        decoder.frame(replace(inter, payload=replace(head, turn=(1, 0, 0)).to_bytes() + stream))
+    decoder.frame(inter)
 
 
 @needs_inter
