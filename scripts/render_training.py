@@ -67,7 +67,7 @@ def main() -> None:
     logs = sorted(arguments.logs.glob("*.jsonl"))
     films = [log for log in logs if "video" in log.stem]
     draw([log for log in logs if log not in films], "Held-out photographs", arguments.figures / "training.png")
-    draw(films, "Held-out pairs of clips and photographs", arguments.figures / "training_video.png")
+    draw(films, "Held-out pairs, of each phase its own", arguments.figures / "training_video.png")
 
 
 if __name__ == "__main__":
