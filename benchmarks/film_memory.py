@@ -5,8 +5,9 @@
 
 The frames of the film go forth and back until there are enough of them, in a lossless file that is made first. Memory is that of
 ``flowcodec encode`` and ``flowcodec decode`` with all their processes, by two measures: the peak resident set of the largest
-process, as the system keeps it, and the peak of what all of them hold together (proportional set sizes, looked at every 20 ms;
-Linux). A film of two million pixels or more is coded in processes, a shorter one in threads: compare lengths on one side of that.
+process, as the system keeps it, and the peak of the memory of their own (anonymous pages, not the libraries that all programs
+share) that all of them hold together, looked at every 20 ms (Linux). A film of two million pixels or more is coded in processes,
+a shorter one in threads: compare lengths on one side of that.
 """
 
 import argparse
@@ -42,8 +43,8 @@ LOOKS_EVERY_S = 0.02
 SIDES = ("encode", "decode")
 
 
-def proportional_kib(process: int) -> int:
-    """Proportional set sizes of a process and of all that it has started, and those in turn."""
+def own_kib(process: int) -> int:
+    """Anonymous pages of a process and of all that it has started, and those in turn."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # some end meanwhile
@@ -56,19 +57,19 @@ def proportional_kib(process: int) -> int:
         left += children.get(one, ())
         with suppress(FileNotFoundError, ProcessLookupError):
             rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous:"))
     return total
 
 
 def peaks_mib(arguments: Sequence[str]) -> tuple[float, float]:
-    """Peak memory of ``flowcodec ARGUMENTS``: of all its processes together, of the largest."""
+    """Peak memory of ``flowcodec ARGUMENTS``: their own of all its processes together, resident of the largest."""
     command = [sys.executable, "-c", "from flowcodec.cli import main; main()", *arguments]
     launch = [sys.executable, "-c", _LAUNCH, *command]
     together = 0
     with subprocess.Popen(launch, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.poll() is None:
-            together = max(together, proportional_kib(process.pid))
+            together = max(together, own_kib(process.pid))
             time.sleep(LOOKS_EVERY_S)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)

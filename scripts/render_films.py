@@ -92,7 +92,8 @@ def memory_table(document: Mapping[str, Any]) -> str:
     grown = ", ".join(f"{name} {value:+.1f} %" for name, value in document["growth_percent"].items())
     sides = ["encode, MiB", "largest process", "decode, MiB", "largest process"]
     table = markdown_table(["frames", "threads", *sides, "frames decoded for a seek"], rows)
-    return f"{table}\n\nPeak memory of all processes together, {_about(document)}. From the shortest to the longest: {grown}."
+    what = "anonymous pages of all processes together, resident set of the largest"
+    return f"{table}\n\nPeaks: {what}; {_about(document)}. From the shortest to the longest: {grown}."
 
 
 def exactness_table(document: Mapping[str, Any]) -> str:
