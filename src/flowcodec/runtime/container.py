@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from flowcodec.errors import ChecksumMismatch, FormatError, LimitError, UnsupportedVersion
-from flowcodec.runtime.fields import Cursor, varint
+from flowcodec.runtime.fields import UINT32_MAX, Cursor, varint
 from flowcodec.runtime.header import Header, header_payload, parse_header
 
 MAGIC = b"\xf1FLW"
@@ -26,7 +26,6 @@ FIRST_ANCILLARY = 128
 """Kinds from here on are optional for the picture: a decoder that does not know one skips it."""
 
 _LAST_KIND = 255
-_UINT32_MAX = (1 << 32) - 1
 _CRC_BYTES = 4
 
 
@@ -120,7 +119,7 @@ def write(header: Header, boxes: Sequence[Box]) -> bytes:
     data = bytearray(MAGIC + bytes([VERSION, len(boxes)]))
     crc = zlib.crc32(data)
     for box in boxes:
-        if len(box.payload) > _UINT32_MAX:
+        if len(box.payload) > UINT32_MAX:
             raise LimitError(f"expected a {_kind_name(box.kind)} box below 2^32 bytes, found {len(box.payload)}")
         frame = bytes([box.kind]) + varint(len(box.payload)) + box.payload
         crc = zlib.crc32(frame, crc)

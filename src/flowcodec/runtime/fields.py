@@ -2,7 +2,7 @@
 
 from flowcodec.errors import FormatError, TruncatedFile
 
-_UINT32_MAX = (1 << 32) - 1
+UINT32_MAX = (1 << 32) - 1
 _VARINT_BYTES = 5
 
 
@@ -35,7 +35,7 @@ class Cursor:
             value |= (byte & 0x7F) << (7 * index)
             if byte < 0x80:
                 break
-        if byte >= 0x80 or value > _UINT32_MAX or (byte == 0 and index > 0):
+        if byte >= 0x80 or value > UINT32_MAX or (byte == 0 and index > 0):
             raise FormatError(f"{self.name}: expected an integer below 2^32 in its shortest form before offset {self.position}")
         return value
 

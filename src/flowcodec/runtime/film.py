@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import BinaryIO
 
 from flowcodec.errors import ChecksumMismatch, FormatError, InputError, LimitError, TruncatedFile, UnsupportedVersion
-from flowcodec.runtime.fields import Cursor, varint
+from flowcodec.runtime.fields import UINT32_MAX, Cursor, varint
 from flowcodec.runtime.header import MAX_PIXELS, MAX_SIDE, MODEL_ID_BYTES
 
 MAGIC = b"\xf1FLV"
@@ -27,7 +27,6 @@ END = b"VLF\xf1"
 SIGNATURE_BYTES = 6
 TRAILER_BYTES = 12
 _CRC_BYTES = 4
-_UINT32_MAX = (1 << 32) - 1
 _TIME_LIMIT = 1 << 62
 _LONGEST_VARINT = 5
 
@@ -85,8 +84,8 @@ class FilmHeader:
         if self.width * self.height > MAX_PIXELS:
             raise LimitError(f"size {self.width}x{self.height}: at most {MAX_PIXELS} pixels are allowed")
         for name in _POSITIVE:
-            if not 1 <= getattr(self, name) <= _UINT32_MAX:
-                raise InputError(f"{name}: expected 1 to {_UINT32_MAX}, found {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= UINT32_MAX:
+                raise InputError(f"{name}: expected 1 to {UINT32_MAX}, found {getattr(self, name)}")
         for name in ("primaries", "transfer", "matrix"):
             if not 0 <= getattr(self, name) <= 255:
                 raise InputError(f"{name}: expected 0 to 255, found {getattr(self, name)}")

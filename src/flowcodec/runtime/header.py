@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flowcodec.errors import FormatError, InputError, LimitError, UnsupportedVersion
 from flowcodec.runtime.color import NO_TURN, TURN_UNIT, Turn
 from flowcodec.runtime.context import LUMA, STAGE_NUMBERS, STAGES
-from flowcodec.runtime.fields import Cursor, varint
+from flowcodec.runtime.fields import UINT32_MAX, Cursor, varint
 from flowcodec.runtime.flow import level_count
 from flowcodec.runtime.margins import SIDES, Strip, inside_size
 from flowcodec.runtime.step import STEP_COUNT
@@ -24,7 +24,6 @@ SEEDED = ("dither", "gaussian")
 ScaleShift = tuple[int, int]
 """The number of a stage, and what is added to its scale indices, -127 ... 127 but not 0."""
 
-_UINT32_MAX = (1 << 32) - 1
 _CHANNEL_MASK, _COLOUR_BIT, _LOSSLESS_BIT, _DEEP_BIT = 0b11, 1 << 2, 1 << 3, 1 << 4
 _MARGINS_BIT, _SHIFTS_BIT, _MORE_BIT = 1 << 5, 1 << 6, 1 << 7
 _TURN_BIT = 1 << 0
@@ -76,8 +75,8 @@ class Header:
             raise InputError(f"lossless mode: expected an error of at most {most}, channel {CHANNELS[0]} and no seed")
         if self.channel not in CHANNELS:
             raise InputError(f"channel: expected {' or '.join(CHANNELS)}, found {self.channel!r}")
-        if not 0 <= self.seed <= _UINT32_MAX:
-            raise InputError(f"seed: expected 0 to {_UINT32_MAX}, found {self.seed}")
+        if not 0 <= self.seed <= UINT32_MAX:
+            raise InputError(f"seed: expected 0 to {UINT32_MAX}, found {self.seed}")
         if len(self.model_id) != MODEL_ID_BYTES:
             raise InputError(f"model id: expected {MODEL_ID_BYTES} bytes, found {len(self.model_id)}")
         if self.lossless and (self.margins or self.scale_shifts or self.turn != NO_TURN):
